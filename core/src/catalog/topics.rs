@@ -1,0 +1,112 @@
+//! Making topics.
+
+use tidemill_protocol::ids::{TopicId, TopicName};
+
+use super::{
+    Command, GroupRow, TopicRow, TopicSettings, cluster, group, groups, loads, placement, topic, topics,
+};
+use crate::fault::Fault;
+use crate::limits;
+use crate::rejection::Rejection;
+use crate::tables::View;
+
+/// A topic to make.
+#[derive(Debug, Clone)]
+pub struct NewTopic {
+    /// Its tenant.
+    pub tenant: String,
+    /// Its name.
+    pub name: TopicName,
+    /// Its id, drawn at random by whoever asks.
+    pub id: TopicId,
+    /// How many partitions it is to have, for its life.
+    pub partitions: u32,
+    /// The affinity group to join or open; the tenant's open default group of its partition count when none.
+    pub affinity: Option<String>,
+    /// Its settings.
+    pub settings: TopicSettings,
+}
+
+/// Decides about one topic.
+///
+/// # Errors
+/// The outer is a [`Fault`] of the storage; the inner says why there will be no such topic.
+pub fn decide(view: &dyn View, new: &NewTopic) -> Result<Result<Command, Rejection>, Fault> {
+    Ok(match plan(view, new)? {
+        Ok((topic, group)) => Ok(Command::CreateTopics { topics: vec![topic], groups: vec![group] }),
+        Err(rejection) => Err(rejection),
+    })
+}
+
+/// The rows of a new topic and of its group.
+pub(super) fn plan(
+    view: &dyn View,
+    new: &NewTopic,
+) -> Result<Result<(TopicRow, GroupRow), Rejection>, Fault> {
+    let reject = |rejection| Ok(Err(rejection));
+    if topic(view, &new.tenant, new.name.as_str())?.is_some() {
+        return reject(Rejection::Exists(format!("topic {}", new.name)));
+    }
+    if !(1..=limits::TOPIC_PARTITIONS_MAX).contains(&new.partitions) {
+        let most = limits::TOPIC_PARTITIONS_MAX;
+        return reject(Rejection::Invalid(format!("{} partitions: use 1 to {most}", new.partitions)));
+    }
+    if topics(view)?.iter().filter(|topic| topic.tenant == new.tenant).count() >= limits::TENANT_TOPICS_MAX {
+        return reject(Rejection::Limit(format!(
+            "a tenant has at most {} topics",
+            limits::TENANT_TOPICS_MAX
+        )));
+    }
+    let batch_bytes = new.settings.max_message_bytes as usize;
+    if !(1..=limits::BATCH_BYTES_MAX).contains(&batch_bytes) {
+        let most = limits::BATCH_BYTES_MAX;
+        return reject(Rejection::Invalid(format!("max.message.bytes {batch_bytes}: use 1 to {most}")));
+    }
+    let mut joined = match &new.affinity {
+        Some(name) => match group(view, &new.tenant, name)? {
+            Some(known) => known,
+            None => open_group(view, new, name.clone(), false)?,
+        },
+        None => default_group(view, new)?,
+    };
+    if joined.shards.len() != new.partitions as usize {
+        let (name, has) = (&joined.name, joined.shards.len());
+        let why = format!(
+            "affinity group {name} has {has} partitions, and the topic would have {}",
+            new.partitions
+        );
+        return reject(Rejection::Invalid(why));
+    }
+    joined.topics += 1;
+    let row = TopicRow {
+        id: new.id,
+        tenant: new.tenant.clone(),
+        name: new.name.as_str().to_owned(),
+        partitions: new.partitions,
+        group: joined.name.clone(),
+        settings: new.settings.clone(),
+    };
+    Ok(Ok((row, joined)))
+}
+
+/// The tenant's open default group of the topic's partition count, or the next one.
+fn default_group(view: &dyn View, new: &NewTopic) -> Result<GroupRow, Fault> {
+    let mut defaults = 0;
+    for group in groups(view)? {
+        let fits = group.tenant == new.tenant && group.shards.len() == new.partitions as usize;
+        if fits && group.is_default {
+            if group.topics < limits::GROUP_TOPICS_MAX {
+                return Ok(group);
+            }
+            defaults += 1;
+        }
+    }
+    open_group(view, new, format!("default-{}-{defaults}", new.partitions), true)
+}
+
+fn open_group(view: &dyn View, new: &NewTopic, name: String, is_default: bool) -> Result<GroupRow, Fault> {
+    let cluster = cluster(view)?.ok_or_else(super::unformed)?;
+    let mut loads = loads(view, cluster.shards)?;
+    let shards = placement::place(&mut loads, new.partitions);
+    Ok(GroupRow { tenant: new.tenant.clone(), name, shards, topics: 0, is_default })
+}

@@ -1,0 +1,42 @@
+//! Effects: what the shell may want to do after entries were applied.
+//!
+//! Effects are hints, the tables are the truth: they arise on every replica, a broker that misses some loses
+//! nothing, and a new leader derives its pending work from the tables again.
+
+use tidemill_protocol::ids::{Offset, TopicPartition};
+
+use crate::ids::{DeploymentId, ShardId, TaskId};
+
+/// Something changed that somebody may wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// The high watermark of a partition moved: fetches and tasks that wait there may go on.
+    Appended {
+        /// The partition.
+        at: TopicPartition,
+        /// Its new high watermark.
+        high_watermark: Offset,
+    },
+    /// A step left batches for another shard.
+    ToShip {
+        /// That shard.
+        to: ShardId,
+    },
+    /// A task is there, or another generation of it.
+    TaskStarted {
+        /// The task.
+        task: TaskId,
+    },
+    /// A task stopped by its failure policy.
+    TaskStopped {
+        /// The task.
+        task: TaskId,
+    },
+    /// The catalog has another topic.
+    TopicChanged,
+    /// The catalog has another generation of a deployment.
+    DeploymentChanged {
+        /// The deployment.
+        deployment: DeploymentId,
+    },
+}

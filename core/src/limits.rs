@@ -1,0 +1,180 @@
+//! Every bound, with its unit and its reason; relations between them are asserted when this compiles.
+
+use std::time::Duration;
+
+/// One mebibyte, in bytes.
+pub const MIB: usize = 1 << 20;
+
+// ---- what a client may send --------------------------------------------------------------------
+
+/// A request frame: what one stream may make the broker hold.
+pub const FRAME_BYTES_MAX: usize = 16 * MIB;
+/// A response frame, record data included.
+pub const RESPONSE_BYTES_MAX: usize = 16 * MIB;
+/// A record batch as produced, compressed; a topic's `max.message.bytes` may not exceed it.
+pub const BATCH_BYTES_MAX: usize = 8 * MIB;
+/// The default of a topic's `max.message.bytes`: Kafka's own default plus the batch header, rounded up so
+/// that a thousand records of 1 KiB fit.
+pub const BATCH_BYTES_DEFAULT: usize = MIB + 64 * 1024;
+/// Records in one batch.
+pub const BATCH_RECORDS_MAX: usize = 100_000;
+/// Bytes of a batch once it is decompressed for a task or a check.
+pub const BATCH_INFLATED_BYTES_MAX: usize = 32 * MIB;
+/// How many times its compressed size a batch may inflate to (beyond the first mebibyte).
+pub const BATCH_INFLATE_RATIO_MAX: usize = 200;
+/// Headers of one record.
+pub const RECORD_HEADERS_MAX: usize = 64;
+/// Requests of one stream that are being worked on: our own client's window.
+pub const STREAM_REQUESTS_MAX: usize = 1_024;
+/// Bytes of produce requests waiting for their commit, over all clients of a broker.
+pub const PRODUCE_PENDING_BYTES_MAX: usize = 256 * MIB;
+/// The longest wait of a fetch.
+pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Record bytes of one fetch response, whatever was asked for.
+pub const FETCH_BYTES_MAX: usize = 8 * MIB;
+
+// ---- topics ------------------------------------------------------------------------------------
+
+/// Partitions of one topic.
+pub const TOPIC_PARTITIONS_MAX: u32 = 1_024;
+/// Topics of one affinity group; then the next group opens.
+pub const GROUP_TOPICS_MAX: u32 = 64;
+/// Topics of one tenant.
+pub const TENANT_TOPICS_MAX: usize = 20_000;
+
+// ---- the log of a shard ------------------------------------------------------------------------
+
+/// An entry, all its batches included.
+pub const ENTRY_BYTES_MAX: usize = 24 * MIB;
+/// What a turn gathers before it is written: beyond it more gathering buys nothing.
+pub const TURN_BYTES_TARGET: usize = 4 * MIB;
+/// Bytes appended and not yet durable, per shard; appends wait beyond it.
+pub const UNSYNCED_BYTES_MAX: usize = 64 * MIB;
+/// Bytes of recent entries kept in memory for readers, per shard.
+pub const TAIL_BYTES_MAX: usize = 32 * MIB;
+/// Bytes after which a segment is sealed. Active segments of one broker hold about 1 GiB together.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 128 * MIB as u64;
+/// Age after which a segment is sealed.
+pub const SEGMENT_AGE_MAX: Duration = Duration::from_secs(3600);
+/// Bytes of log after which the state is checkpointed.
+pub const CHECKPOINT_LOG_BYTES: u64 = 64 * MIB as u64;
+/// Time after which a changed state is checkpointed.
+pub const CHECKPOINT_AGE_MAX: Duration = Duration::from_secs(5);
+/// How long an idempotent producer is remembered after its last batch.
+pub const PRODUCER_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+// ---- plugins -----------------------------------------------------------------------------------
+
+/// A component as deployed (JavaScript and Python guests take 12 to 18 MB).
+pub const COMPONENT_BYTES_MAX: usize = 64 * MIB;
+/// A manifest.
+pub const MANIFEST_BYTES_MAX: usize = 64 * 1024;
+/// A deployment's configuration, keys and values together.
+pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
+/// Topics that a plugin subscribes to, or may publish to.
+pub const PLUGIN_TOPICS_MAX: usize = 16;
+/// Events of one step.
+pub const STEP_EVENTS_MAX: usize = 1_000;
+/// Bytes of the events of one step, unless a single one is larger.
+pub const STEP_INPUT_BYTES_MAX: usize = MIB;
+/// The default of what one step may emit, in bytes of keys, values and headers.
+pub const STEP_OUTPUT_BYTES_DEFAULT: usize = 4 * MIB;
+/// The most that a manifest may allow a step to emit.
+pub const STEP_OUTPUT_BYTES_MAX: usize = 8 * MIB;
+/// The default of how many records one step may emit.
+pub const STEP_OUTPUT_RECORDS_DEFAULT: usize = 100_000;
+/// The most records that a manifest may allow a step to emit.
+pub const STEP_OUTPUT_RECORDS_MAX: usize = 1_000_000;
+/// The default of what one step may write to its state, in bytes.
+pub const STEP_STATE_BYTES_DEFAULT: usize = 4 * MIB;
+/// The most that a manifest may allow a step to write to its state.
+pub const STEP_STATE_BYTES_MAX: usize = 8 * MIB;
+/// A key of a task's state.
+pub const STATE_KEY_BYTES_MAX: usize = 1_024;
+/// A value of a task's state.
+pub const STATE_VALUE_BYTES_MAX: usize = MIB;
+/// Pairs that one scan of the state returns.
+pub const STATE_SCAN_MAX: usize = 1_000;
+/// Bytes of keys and values after which a scan of the state returns what it has; one pair it always returns.
+pub const STATE_SCAN_BYTES_MAX: usize = MIB;
+/// What each change of the state counts beside its key and value, in bytes: about what an entry and the
+/// broker's memory spend on it, so that a million tiny changes are as dear as they are.
+pub const STATE_CHANGE_BYTES: usize = 32;
+/// The default memory of an instance.
+pub const GUEST_MEMORY_DEFAULT: usize = 64 * MIB;
+/// The most memory that a manifest may ask for.
+pub const GUEST_MEMORY_MAX: usize = 256 * MIB;
+/// The default processor time of one step.
+pub const GUEST_CPU_DEFAULT: Duration = Duration::from_millis(500);
+/// The most processor time that a manifest may ask for.
+pub const GUEST_CPU_MAX: Duration = Duration::from_secs(10);
+/// How often a running guest lets others run, and its deadline is looked at.
+pub const GUEST_TICK: Duration = Duration::from_millis(5);
+/// The call stack of an instance, in bytes. (A Rust guest keeps a second one in its linear memory.)
+pub const GUEST_STACK_BYTES: usize = 512 * 1024;
+/// Elements of one table of a component (Python guests need about 50,000).
+pub const GUEST_TABLE_ELEMENTS_MAX: usize = 50_000;
+/// Core instances of one component (Python guests are made of about 40), and tables.
+pub const GUEST_CORE_INSTANCES_MAX: u32 = 64;
+/// Linear memories of one component.
+pub const GUEST_MEMORIES_MAX: u32 = 4;
+/// Handles that a guest may hold at once; the contract gives it one.
+pub const GUEST_HANDLES_MAX: usize = 1_000;
+/// Bytes of the host's memory that each record of one `emit` may take beside its own bytes.
+pub const GUEST_RECORD_OVERHEAD: usize = 128;
+/// A reason or a panic's message, as far as it is kept.
+pub const GUEST_REASON_BYTES_MAX: usize = 4 * 1024;
+/// Frames of a backtrace, from the innermost out.
+pub const GUEST_BACKTRACE_FRAMES_MAX: usize = 32;
+/// Instructions that stand for a millisecond where time must not decide: about what a processor of today runs.
+pub const GUEST_FUEL_PER_MS: u64 = 1_000_000;
+/// Guests at once, of all tasks of a broker. Each reserves address space, and uses memory as it touches it.
+pub const GUESTS_DEFAULT: u32 = 256;
+/// A line of a guest's log.
+pub const GUEST_LOG_LINE_BYTES_MAX: usize = 1_024;
+/// Lines of one step's log.
+pub const GUEST_LOG_LINES_MAX: usize = 1_000;
+/// Attempts at one event before the failure policy decides, by default.
+pub const ATTEMPTS_DEFAULT: u32 = 3;
+/// The most attempts that a manifest may ask for.
+pub const ATTEMPTS_MAX: u32 = 100;
+/// Hops from a chain's first record beyond which nothing is derived, by default.
+pub const HOPS_DEFAULT: u32 = 16;
+/// The most hops that a declared cycle may ask for.
+pub const HOPS_MAX: u32 = 1_000;
+/// Memory, processor time and wall time that compiling a component may take.
+pub const COMPILE_MEMORY_MAX: u64 = 2 << 30;
+/// Processor time of compiling a component.
+pub const COMPILE_CPU_MAX: Duration = Duration::from_secs(60);
+/// Wall time of compiling a component.
+pub const COMPILE_WALL_MAX: Duration = Duration::from_secs(120);
+/// Machine code of a component: two to three times its size, as measured.
+pub const ARTIFACT_BYTES_MAX: usize = 4 * COMPONENT_BYTES_MAX;
+
+// ---- how they fit together ---------------------------------------------------------------------
+
+/// What an entry holds beside the records of its batches, at most, for one mebibyte of records or less.
+const ENTRY_OVERHEAD_MAX: usize = 4 * MIB;
+
+const _: () = assert!(
+    FRAME_BYTES_MAX >= BATCH_BYTES_MAX + MIB,
+    "a frame must hold the largest batch and what stands around it"
+);
+const _: () = assert!(
+    ENTRY_BYTES_MAX >= STEP_OUTPUT_BYTES_MAX + STEP_STATE_BYTES_MAX + ENTRY_OVERHEAD_MAX,
+    "an entry must hold the largest step"
+);
+const _: () = assert!(
+    ENTRY_BYTES_MAX >= FRAME_BYTES_MAX + ENTRY_OVERHEAD_MAX,
+    "an entry must hold the batches of the largest frame"
+);
+const _: () = assert!(
+    RESPONSE_BYTES_MAX >= FETCH_BYTES_MAX + BATCH_BYTES_MAX,
+    "a fetch returns at least one batch, whatever its size, behind what it has"
+);
+const _: () =
+    assert!(UNSYNCED_BYTES_MAX >= 2 * ENTRY_BYTES_MAX, "one turn can be synced while the next gathers");
+const _: () = assert!(
+    BATCH_INFLATED_BYTES_MAX >= BATCH_BYTES_MAX,
+    "a batch that may be stored may also be read by a task"
+);

@@ -1,0 +1,124 @@
+//! What a shard holds and runs: partitions and tasks, as the catalog wants them.
+//!
+//! The catalog decides; the reconciler of the shard's leader puts it into the shard's log with these commands,
+//! which do nothing when what they ask for is so already. They are JSON: they are few, and they grow.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tidemill_protocol::ids::{Offset, Partition, TopicId, TopicPartition};
+
+use super::Deciding;
+use crate::effect::Effect;
+use crate::entry::{Entry, EntryKind};
+use crate::fault::Fault;
+use crate::ids::{Cursor, TaskId};
+use crate::rows::{PartitionRow, TaskRow, TaskStatus};
+use crate::tables::{self, Key, Tables};
+use crate::task::TaskSpec;
+use crate::text;
+
+/// A change of what the shard holds or runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Control {
+    /// Hold these partitions, empty.
+    CreatePartitions {
+        /// They.
+        partitions: Vec<NewPartition>,
+    },
+    /// Run these tasks of a generation. A task of an older generation goes on where it is.
+    StartTasks {
+        /// The generation.
+        spec: Box<TaskSpec>,
+        /// Its tasks in this shard.
+        tasks: Vec<NewTask>,
+    },
+}
+
+/// A partition to hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewPartition {
+    /// The topic.
+    #[serde(with = "text")]
+    pub topic: TopicId,
+    /// The partition's number.
+    pub partition: u32,
+    /// The topic's `max.message.bytes`.
+    pub batch_bytes_max: u32,
+}
+
+/// A task to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewTask {
+    /// Its partition number.
+    pub partition: u32,
+    /// Where it begins to read the log: at or before the start of each input.
+    pub cursor: Cursor,
+    /// Per input, the first offset it is given.
+    pub starts: Vec<u64>,
+}
+
+/// Makes the entry of a command.
+///
+/// # Errors
+/// A [`Fault`] of the storage.
+pub fn decide(deciding: &Deciding, control: &Control) -> Result<Entry, Fault> {
+    let meta = serde_json::to_vec(control).expect("a command is plain data");
+    let append_time = deciding.append_time()?;
+    Ok(Entry { kind: EntryKind::Control, append_time, meta: Bytes::from(meta), batches: Vec::new() })
+}
+
+/// Reads the command of an entry.
+///
+/// # Errors
+/// A [`Fault`] when it is damaged, or of a kind that a newer version wrote.
+pub fn command(entry: &Entry) -> Result<Control, Fault> {
+    serde_json::from_slice(&entry.meta).map_err(|error| Fault::damaged("a control entry", error))
+}
+
+pub(super) fn apply(tables: &mut dyn Tables, entry: &Entry, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+    match command(entry)? {
+        Control::CreatePartitions { partitions } => {
+            partitions.iter().try_for_each(|new| create_partition(tables, new))
+        }
+        Control::StartTasks { spec, tasks } => {
+            let known = tables::read::<TaskSpec>(tables, &Key::Spec(spec.deployment))?;
+            if known.is_none_or(|known| known.generation < spec.generation) {
+                tables::write(tables, &Key::Spec(spec.deployment), &*spec);
+            }
+            tasks.iter().try_for_each(|new| start_task(tables, &spec, new, effects))
+        }
+    }
+}
+
+fn create_partition(tables: &mut dyn Tables, new: &NewPartition) -> Result<(), Fault> {
+    let at = TopicPartition { topic: new.topic, partition: Partition(new.partition) };
+    let key = Key::Partition(at);
+    if tables::read::<PartitionRow>(tables, &key)?.is_none() {
+        let row = PartitionRow { batch_bytes_max: new.batch_bytes_max, ..PartitionRow::default() };
+        tables::write(tables, &key, &row);
+    }
+    Ok(())
+}
+
+fn start_task(
+    tables: &mut dyn Tables,
+    spec: &TaskSpec,
+    new: &NewTask,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Fault> {
+    let task = TaskId { deployment: spec.deployment, partition: Partition(new.partition) };
+    let key = Key::Task(task);
+    let known = tables::read::<TaskRow>(tables, &key)?;
+    if known.as_ref().is_some_and(|row| row.generation >= spec.generation) {
+        return Ok(());
+    }
+    let positions = spec.inputs.iter().zip(&new.starts).map(|(input, start)| (input.topic, Offset(*start)));
+    let fresh = TaskRow { cursor: new.cursor, positions: positions.collect(), ..TaskRow::default() };
+    let mut row = known.unwrap_or(fresh);
+    row.generation = spec.generation;
+    row.status = TaskStatus::Running;
+    tables::write(tables, &key, &row);
+    effects.push(Effect::TaskStarted { task });
+    Ok(())
+}

@@ -1,0 +1,468 @@
+//! A step of a task: what it consumed, what it derived, what it changed, in one entry.
+//!
+//! Exactly once follows from this entry. All of it becomes real together: what goes to partitions of this shard
+//! is thereby in their logs; what goes to other shards waits in the entry to be shipped, each batch naming the
+//! step before it that derived something for the same partition (see [`super::ship`]).
+//!
+//! Invariants:
+//! 1. A step begins where the one before it ended, and has the next number.
+//! 2. Only the newest generation of a running task takes steps.
+//! 3. A step that failed consumes nothing and derives nothing.
+//!
+//! ```text
+//! meta: deployment u64 · partition u32 · generation u32 · step u64
+//!       · from: index u64, skip u32 · to: index u64, skip u32
+//!       · outcome u8 · attempts u32 · reason text
+//!       · inputs n u16 · n × next offset u64
+//!       · changes n u32 · n × (key blob · kept u8 · value blob, if kept)
+//!       · away n u16 · n × (generation u32 · step u64) of the step before
+//! ```
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use tidemill_protocol::batch::{self, BatchBuilder, BatchHeader};
+use tidemill_protocol::codec::Codec;
+use tidemill_protocol::ids::{Offset, Partition, Position, TopicPartition};
+use tidemill_protocol::primitive::{Malformed, Reader, Writer};
+
+use super::{Deciding, end_of, extend, stored_header};
+use crate::effect::Effect;
+use crate::entry::{Entry, EntryKind, PlacedBatch};
+use crate::envelope::{Derivation, Envelope, Lineage, Origin};
+use crate::fault::Fault;
+use crate::ids::{Cursor, DeploymentId, Generation, LogIndex, ShardId, StepNumber, TaskId};
+use crate::plugin::{Effects, Emitted, StateChange};
+use crate::rows::{LinkRow, PendingRow, TaskRow, TaskStatus};
+use crate::tables::{self, Key, Tables, View};
+use crate::task::{Output, TaskSpec};
+
+/// In [`Emitted::output`]: the task's dead-letter topic, which a guest cannot name.
+pub const DEAD_LETTER: u16 = u16::MAX;
+
+/// What a task wants to commit.
+#[derive(Debug, Clone)]
+pub struct Proposed<'a> {
+    /// The task.
+    pub task: TaskId,
+    /// The generation that ran.
+    pub generation: Generation,
+    /// Where it began to read.
+    pub from: Cursor,
+    /// Where it is to go on.
+    pub to: Cursor,
+    /// Per input, the first offset that is not consumed then.
+    pub positions: Vec<Offset>,
+    /// How it went.
+    pub outcome: Outcome,
+    /// The events of the step: what its emitted records name as parents.
+    pub sources: &'a [Source],
+    /// What it wants to become real.
+    pub effects: Effects,
+}
+
+/// An event of a step, as lineage sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// Its place.
+    pub position: Position,
+    /// Its own time, in milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// What its chain began with: itself, for a produced record.
+    pub root: Position,
+    /// The steps between that and itself.
+    pub hops: u32,
+}
+
+/// How a step went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The guest handled its events.
+    Done,
+    /// It did not, and will be tried again: nothing is consumed.
+    Failed {
+        /// Failed attempts at the event, this one included.
+        attempts: u32,
+        /// Why.
+        reason: String,
+    },
+    /// It did not, and the event went to the dead-letter topic.
+    DeadLettered {
+        /// Why.
+        reason: String,
+    },
+    /// It did not, and the task stopped before the event: nothing is consumed.
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A step that cannot be committed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum StepRefused {
+    /// Another generation is at work, the task stopped, or another step was committed in the meantime: what ran
+    /// is void.
+    #[error("the task has moved on")]
+    Fenced,
+    /// An emitted record would be further from its chain's first than the task may go.
+    #[error("a record derived from {} of topic {} would be hop {hops} of its chain, and the limit is {limit} (cycle.max-hops)", parent.offset.0, parent.at.topic)]
+    Hops {
+        /// The event it would derive from.
+        parent: Position,
+        /// How far it would be.
+        hops: u32,
+        /// How far it may be.
+        limit: u32,
+    },
+    /// What the step derives for one partition is larger than its topic takes.
+    #[error("the step derives {bytes} bytes for partition {partition} of {topic}, and the topic takes {limit} in a batch (max.message.bytes)", partition = .partition.0)]
+    TooLarge {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// The size of the batch.
+        bytes: usize,
+        /// The topic's limit.
+        limit: usize,
+    },
+    /// A derived record cannot be written down.
+    #[error("a derived record is not one: {0}")]
+    Unwritable(String),
+}
+
+/// Decides about a step: fences it, gives its records offsets, and makes its entry.
+///
+/// # Errors
+/// The outer is a [`Fault`] of the storage, the inner says why the step is not committed.
+pub fn decide(deciding: &Deciding, proposed: &Proposed) -> Result<Result<Entry, StepRefused>, Fault> {
+    let task = proposed.task;
+    let Some(row) = tables::read::<TaskRow>(deciding.head, &Key::Task(task))? else {
+        return Ok(Err(StepRefused::Fenced));
+    };
+    let goes_on = row.status == TaskStatus::Running
+        && row.generation == proposed.generation
+        && row.cursor == proposed.from;
+    let spec = tables::read::<TaskSpec>(deciding.head, &Key::Spec(task.deployment))?;
+    let Some(spec) = spec.filter(|_| goes_on) else { return Ok(Err(StepRefused::Fenced)) };
+
+    let step = row.step.next();
+    let derivation = Derivation {
+        task,
+        generation: row.generation,
+        digest: spec.digest,
+        step,
+        event_time_watermark_ms: None,
+        lineage: Vec::new(),
+    };
+    let batches = match derive(&spec, proposed, &derivation) {
+        Ok(batches) => batches,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let mut meta = StepMeta {
+        task,
+        generation: row.generation,
+        step,
+        from: proposed.from,
+        to: proposed.to,
+        outcome: proposed.outcome.clone(),
+        positions: proposed.positions.clone(),
+        state: proposed.effects.state.clone(),
+        previous: Vec::new(),
+    };
+    let append_time = deciding.append_time()?;
+    let mut placed = Vec::with_capacity(batches.len());
+    for derived in batches {
+        // A partition that this shard does not hold lies elsewhere: the spec says where.
+        let base_offset = match derived.shard {
+            None => end_of(deciding.head, derived.at)?
+                .ok_or_else(|| Fault::damaged("a task's spec", "it names a partition that is not here"))?,
+            Some(_) => {
+                let link = tables::read::<LinkRow>(deciding.head, &Key::Outbound(task, derived.at))?;
+                meta.previous.push(link.unwrap_or_default());
+                Offset(0)
+            }
+        };
+        let mut stamped = BytesMut::from(&derived.batch[..]);
+        batch::stamp(&mut stamped, base_offset, deciding.leader_epoch());
+        let crc = stored_header(&stamped)?.crc;
+        let origin = Origin::Task(Derivation { lineage: derived.lineage, ..derivation.clone() });
+        let envelope = Envelope { append_time, origin };
+        placed.push(PlacedBatch {
+            away: derived.shard,
+            at: derived.at,
+            envelope: envelope.seal(derived.at, base_offset, crc),
+            batch: stamped.freeze(),
+        });
+    }
+    Ok(Ok(Entry { kind: EntryKind::Step, append_time, meta: meta.encode(), batches: placed }))
+}
+
+/// What a step derives for one partition.
+struct Derived {
+    /// The shard of that partition, when it is not this one.
+    shard: Option<ShardId>,
+    at: TopicPartition,
+    batch: Bytes,
+    lineage: Vec<Lineage>,
+}
+
+/// Puts a step's records into batches, one for each partition, in the order in which they were emitted.
+fn derive(
+    spec: &TaskSpec,
+    proposed: &Proposed,
+    derivation: &Derivation,
+) -> Result<Vec<Derived>, StepRefused> {
+    let mut by_partition: BTreeMap<(u16, Partition), Vec<&Emitted>> = BTreeMap::new();
+    for emitted in &proposed.effects.emitted {
+        let output = output(spec, emitted.output);
+        let partition = output.partition(emitted.key.as_ref(), derivation.task.partition);
+        by_partition.entry((emitted.output, partition)).or_default().push(emitted);
+    }
+    let own = spec.home_of(derivation.task.partition);
+    let mut batches = Vec::with_capacity(by_partition.len());
+    for ((number, partition), records) in by_partition {
+        let output = output(spec, number);
+        let mut builder = BatchBuilder::new(Codec::None);
+        let mut lineage = Vec::with_capacity(records.len());
+        for emitted in records {
+            let source = &proposed.sources[emitted.parent as usize];
+            let hops = source.hops + 1;
+            if hops > spec.hops_max && number != DEAD_LETTER {
+                return Err(StepRefused::Hops { parent: source.position, hops, limit: spec.hops_max });
+            }
+            lineage.push(Lineage { parent: source.position, root: source.root, hops });
+            push(&mut builder, emitted, source).map_err(StepRefused::Unwritable)?;
+        }
+        let batch = builder.build().map_err(|error| StepRefused::Unwritable(error.to_string()))?;
+        let (bytes, limit) = (batch.len(), output.batch_bytes_max as usize);
+        if bytes > limit && number != DEAD_LETTER {
+            return Err(StepRefused::TooLarge { topic: output.name.clone(), partition, bytes, limit });
+        }
+        let shard = output.shards[partition.0 as usize];
+        batches.push(Derived {
+            shard: (shard != own).then_some(shard),
+            at: TopicPartition { topic: output.topic, partition },
+            batch,
+            lineage,
+        });
+    }
+    Ok(batches)
+}
+
+fn push(builder: &mut BatchBuilder, emitted: &Emitted, source: &Source) -> Result<(), String> {
+    let headers: Vec<_> = emitted.headers.iter().map(|h| (h.name.as_str(), h.value.as_deref())).collect();
+    let timestamp = emitted.timestamp_ms.unwrap_or(source.timestamp_ms);
+    builder
+        .push(timestamp, emitted.key.as_deref(), emitted.value.as_deref(), &headers)
+        .map_err(|error| error.to_string())
+}
+
+fn output(spec: &TaskSpec, number: u16) -> &Output {
+    if number == DEAD_LETTER { &spec.dead_letter } else { &spec.outputs[usize::from(number)] }
+}
+
+/// What a step's entry says beside its batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepMeta {
+    /// The task.
+    pub task: TaskId,
+    /// The generation that ran.
+    pub generation: Generation,
+    /// The step's number.
+    pub step: StepNumber,
+    /// Where it began to read.
+    pub from: Cursor,
+    /// Where the next begins.
+    pub to: Cursor,
+    /// How it went.
+    pub outcome: Outcome,
+    /// Per input, the first offset that is not consumed.
+    pub positions: Vec<Offset>,
+    /// What it changed in the task's state.
+    pub state: Vec<StateChange>,
+    /// For each batch that goes to another shard, in their order: the step before it that derived something for
+    /// the same partition.
+    pub previous: Vec<LinkRow>,
+}
+
+impl StepMeta {
+    /// Writes it.
+    pub fn encode(&self) -> Bytes {
+        let mut w = Writer::new();
+        w.u64(self.task.deployment.0).u32(self.task.partition.0).u32(self.generation.0).u64(self.step.0);
+        for cursor in [self.from, self.to] {
+            w.u64(cursor.index.0).u32(cursor.skip);
+        }
+        let (outcome, attempts, reason) = match &self.outcome {
+            Outcome::Done => (0, 0, ""),
+            Outcome::Failed { attempts, reason } => (1, *attempts, reason.as_str()),
+            Outcome::DeadLettered { reason } => (2, 0, reason.as_str()),
+            Outcome::Stopped { reason } => (3, 0, reason.as_str()),
+        };
+        w.u8(outcome).u32(attempts).text(reason);
+        w.u16(self.positions.len() as u16);
+        self.positions.iter().for_each(|next| {
+            w.u64(next.0);
+        });
+        w.u32(self.state.len() as u32);
+        for change in &self.state {
+            w.blob(&change.key).u8(u8::from(change.value.is_some()));
+            if let Some(value) = &change.value {
+                w.blob(value);
+            }
+        }
+        w.u16(self.previous.len() as u16);
+        for link in &self.previous {
+            w.u32(link.generation.0).u64(link.step.0);
+        }
+        w.finish()
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`Malformed`] when these are not its bytes.
+    pub fn decode(bytes: &Bytes) -> Result<StepMeta, Malformed> {
+        let mut reader = Reader::new(bytes.clone());
+        let r = &mut reader;
+        let deployment = DeploymentId(r.u64("deployment")?);
+        let task = TaskId { deployment, partition: Partition(r.u32("partition")?) };
+        let generation = Generation(r.u32("generation")?);
+        let step = StepNumber(r.u64("step")?);
+        let from = read_cursor(r)?;
+        let to = read_cursor(r)?;
+        let outcome = r.u8("outcome")?;
+        let attempts = r.u32("attempts")?;
+        let reason = r.text("reason")?;
+        let outcome = match outcome {
+            0 => Outcome::Done,
+            1 => Outcome::Failed { attempts, reason },
+            2 => Outcome::DeadLettered { reason },
+            3 => Outcome::Stopped { reason },
+            _ => return Err(r.malformed("outcome")),
+        };
+        let positions = (0..r.u16("inputs")?).map(|_| Ok(Offset(r.u64("position")?)));
+        let positions = positions.collect::<Result<_, Malformed>>()?;
+        let state = (0..r.u32("changes")?).map(|_| read_change(r)).collect::<Result<_, _>>()?;
+        let previous = (0..r.u16("links")?).map(|_| read_link(r)).collect::<Result<_, _>>()?;
+        reader.finish("step")?;
+        Ok(StepMeta { task, generation, step, from, to, outcome, positions, state, previous })
+    }
+}
+
+fn read_cursor(reader: &mut Reader) -> Result<Cursor, Malformed> {
+    let index = LogIndex(reader.u64("cursor")?);
+    Ok(Cursor { index, skip: reader.u32("cursor")? })
+}
+
+fn read_change(reader: &mut Reader) -> Result<StateChange, Malformed> {
+    let key = reader.blob("state key")?;
+    let value = match reader.u8("state change")? {
+        0 => None,
+        _ => Some(reader.blob("state value")?),
+    };
+    Ok(StateChange { key, value })
+}
+
+fn read_link(reader: &mut Reader) -> Result<LinkRow, Malformed> {
+    let generation = Generation(reader.u32("link")?);
+    Ok(LinkRow { generation, step: StepNumber(reader.u64("link")?) })
+}
+
+/// Reads the meta of a step's entry.
+///
+/// # Errors
+/// A [`Fault`] when it is damaged.
+pub fn meta(entry: &Entry) -> Result<StepMeta, Fault> {
+    StepMeta::decode(&entry.meta).map_err(|malformed| Fault::damaged("a step's entry", malformed))
+}
+
+/// See [`super::apply`].
+pub(super) fn apply(
+    tables: &mut dyn Tables,
+    index: LogIndex,
+    entry: &Entry,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Fault> {
+    let meta = meta(entry)?;
+    let task = meta.task;
+    let key = Key::Task(task);
+    let row = tables::read::<TaskRow>(tables, &key)?;
+    let mut row = row.ok_or_else(|| Fault::damaged("a shard's log", "a step of a task it has not"))?;
+    row.step = meta.step;
+    row.cursor = meta.to;
+    for ((_, position), next) in row.positions.iter_mut().zip(&meta.positions) {
+        *position = *next;
+    }
+    (row.attempts, row.reason) = match &meta.outcome {
+        Outcome::Done => (0, String::new()),
+        Outcome::Failed { attempts, reason } => (*attempts, reason.clone()),
+        Outcome::DeadLettered { reason } | Outcome::Stopped { reason } => (0, reason.clone()),
+    };
+    if let Outcome::Stopped { .. } = meta.outcome {
+        row.status = TaskStatus::Stopped;
+        effects.push(Effect::TaskStopped { task });
+    }
+    tables::write(tables, &key, &row);
+    for change in &meta.state {
+        let key = Key::State(task, change.key.clone()).encode();
+        match &change.value {
+            Some(value) => tables.put(key, value.clone()),
+            None => tables.delete(key),
+        }
+    }
+    let mut ships = Vec::new();
+    for placed in &entry.batches {
+        match placed.away {
+            None => extend(tables, placed.at, &BatchHeader::parse(&placed.batch).map_err(damaged)?, effects)?,
+            Some(shard) => {
+                let link = LinkRow { generation: meta.generation, step: meta.step };
+                tables::write(tables, &Key::Outbound(task, placed.at), &link);
+                ships.push(shard);
+            }
+        }
+    }
+    ships.sort();
+    ships.dedup();
+    for to in ships {
+        tables::write(tables, &Key::Pending(to, task, meta.step), &PendingRow { index });
+        effects.push(Effect::ToShip { to });
+    }
+    Ok(())
+}
+
+fn damaged(error: impl ToString) -> Fault {
+    Fault::damaged("a step's batch", error)
+}
+
+/// A task's state as its next step finds it.
+pub struct TaskState<'a> {
+    /// The task.
+    pub task: TaskId,
+    /// The head state of its shard.
+    pub head: &'a dyn View,
+}
+
+impl TaskState<'_> {
+    /// As [`crate::plugin::StateView::get`].
+    ///
+    /// # Errors
+    /// A [`Fault`] of the storage.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        self.head.get(&Key::State(self.task, Bytes::copy_from_slice(key)).encode())
+    }
+
+    /// As [`crate::plugin::StateView::scan`].
+    ///
+    /// # Errors
+    /// A [`Fault`] of the storage.
+    pub fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
+        let prefix = Key::state_prefix(self.task);
+        let place = |key: &[u8]| Key::State(self.task, Bytes::copy_from_slice(key)).encode();
+        let end = end.map(place).or_else(|| tables::end_of_prefix(&prefix));
+        let found = self.head.scan(&place(start), end.as_deref(), limit)?;
+        Ok(found.into_iter().map(|(key, value)| (key.slice(prefix.len()..), value)).collect())
+    }
+}

@@ -1,0 +1,377 @@
+//! The tables that `apply` keeps: one ordered map from [`Key`] to bytes for each Raft group.
+//!
+//! [`Key`] is the schema: every table, its key bytes, its value and its number. Keys are big-endian, so that
+//! the order of their bytes is the order of what they name, and a prefix scans a table. Numbers are written to
+//! disk: none is ever used again for something else.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+use tidemill_protocol::ids::{Partition, ProducerId, TopicId, TopicPartition};
+use tidemill_protocol::primitive::{Malformed, Reader, Writer};
+
+use crate::fault::Fault;
+use crate::ids::{DeploymentId, ShardId, StepNumber, TaskId};
+
+/// The tables of one group, to read. Reading may fail, because what is not in memory is read from disk.
+pub trait View {
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the storage.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault>;
+
+    /// At most `limit` pairs with `start <= key` and `key < end`, in the order of their keys.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the storage.
+    fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault>;
+}
+
+/// The tables of one group. Writing stages in memory and cannot fail.
+pub trait Tables: View {
+    /// Sets a value.
+    fn put(&mut self, key: Bytes, value: Bytes);
+
+    /// Removes a key, if it is there.
+    fn delete(&mut self, key: Bytes);
+}
+
+/// Changes over some tables: new values, and keys removed.
+pub type Changes = BTreeMap<Bytes, Option<Bytes>>;
+
+/// Scans `base` as it would be with `changes` made: see [`View::scan`].
+///
+/// # Errors
+/// A [`Fault`] of the storage.
+pub fn scan_with(
+    base: &dyn View,
+    changes: &Changes,
+    start: &[u8],
+    end: Option<&[u8]>,
+    limit: usize,
+) -> Result<Vec<(Bytes, Bytes)>, Fault> {
+    let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
+    if limit == 0 || end.is_some_and(|end| end <= start) {
+        return Ok(Vec::new());
+    }
+    let mut changed = changes.range::<[u8], _>((Bound::Included(start), upper)).peekable();
+    let mut found = Vec::new();
+    let mut from = Bytes::copy_from_slice(start);
+    loop {
+        let page = base.scan(&from, end, limit)?;
+        let is_last = page.len() < limit;
+        let next = page.last().map(|(key, _)| successor(key));
+        for (key, value) in page {
+            while let Some((earlier, new)) = changed.next_if(|(change, _)| **change < key) {
+                found.extend(new.as_ref().map(|new| (earlier.clone(), new.clone())));
+            }
+            match changed.next_if(|(change, _)| **change == key) {
+                Some((_, new)) => found.extend(new.as_ref().map(|new| (key, new.clone()))),
+                None => found.push((key, value)),
+            }
+            if found.len() >= limit {
+                found.truncate(limit);
+                return Ok(found);
+            }
+        }
+        let Some(next) = next.filter(|_| !is_last) else { break };
+        from = next;
+    }
+    for (key, value) in changed {
+        found.extend(value.as_ref().map(|value| (key.clone(), value.clone())));
+        if found.len() >= limit {
+            break;
+        }
+    }
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// The least key above `key`.
+fn successor(key: &[u8]) -> Bytes {
+    let mut next = key.to_vec();
+    next.push(0);
+    Bytes::from(next)
+}
+
+/// A value that knows its bytes.
+pub trait Row: Sized {
+    /// Writes it.
+    fn encode(&self) -> Bytes;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`Malformed`] when these are not its bytes.
+    fn decode(bytes: &Bytes) -> Result<Self, Malformed>;
+}
+
+/// Reads the row at `key`.
+///
+/// # Errors
+/// A [`Fault`] of the storage, or one that names the damaged row.
+pub fn read<R: Row>(view: &(impl View + ?Sized), key: &Key) -> Result<Option<R>, Fault> {
+    let Some(bytes) = view.get(&key.encode())? else { return Ok(None) };
+    R::decode(&bytes).map(Some).map_err(|malformed| Fault::damaged(format!("{key:?}"), malformed))
+}
+
+/// Sets the row at `key`.
+pub fn write<R: Row>(tables: &mut (impl Tables + ?Sized), key: &Key, row: &R) {
+    tables.put(key.encode(), row.encode());
+}
+
+/// Every table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// 1 · What a shard knows of itself → [`ShardRow`](crate::rows::ShardRow).
+    Shard,
+    /// 2 · topic, partition → [`PartitionRow`](crate::rows::PartitionRow). Changes with every batch.
+    Partition(TopicPartition),
+    /// 3 · topic, partition, producer → [`ProducerRow`](crate::rows::ProducerRow). Changes with every batch.
+    Producer(TopicPartition, ProducerId),
+    /// 4 · topic, partition, producer, number of the batch → [`RecentBatch`](crate::rows::RecentBatch). Kept for
+    /// as many batches as the producer's window.
+    Recent(TopicPartition, ProducerId, u64),
+    /// 5 · deployment → [`TaskSpec`](crate::task::TaskSpec) as JSON. Changes with every generation.
+    Spec(DeploymentId),
+    /// 6 · task → [`TaskRow`](crate::rows::TaskRow). Changes with every step.
+    Task(TaskId),
+    /// 7 · task, the guest's key → the guest's value.
+    State(TaskId, Bytes),
+    /// 8 · topic, partition, task of another shard → [`LinkRow`](crate::rows::LinkRow): the last of its steps that
+    /// arrived there.
+    Inbound(TopicPartition, TaskId),
+    /// 9 · task, topic, partition of another shard → [`LinkRow`](crate::rows::LinkRow): the last step that derived
+    /// something for it.
+    Outbound(TaskId, TopicPartition),
+    /// 10 · shard, task, step → [`PendingRow`](crate::rows::PendingRow): what that step derived for that shard has
+    /// not arrived yet.
+    Pending(ShardId, TaskId, StepNumber),
+    /// 32 · What the cluster knows of itself → [`ClusterRow`](crate::catalog::ClusterRow) as JSON.
+    Cluster,
+    /// 33 · topic → [`TopicRow`](crate::catalog::TopicRow) as JSON.
+    Topic(TopicId),
+    /// 34 · tenant, topic name → topic id.
+    TopicName(String, String),
+    /// 35 · tenant, group name → [`GroupRow`](crate::catalog::GroupRow) as JSON.
+    Group(String, String),
+    /// 36 · tenant, plugin name → [`Deployment`](crate::catalog::Deployment) as JSON.
+    Deployment(String, String),
+}
+
+impl Key {
+    /// The key's bytes: the table's number, then its fields.
+    pub fn encode(&self) -> Bytes {
+        let mut writer = Writer::with_capacity(48);
+        match self {
+            Key::Shard => writer.u8(1),
+            Key::Partition(at) => place(writer.u8(2), *at),
+            Key::Producer(at, id) => place(writer.u8(3), *at).i64(id.0),
+            Key::Recent(at, id, number) => place(writer.u8(4), *at).i64(id.0).u64(*number),
+            Key::Spec(deployment) => writer.u8(5).u64(deployment.0),
+            Key::Task(task) => owner(writer.u8(6), *task),
+            Key::State(task, key) => owner(writer.u8(7), *task).raw(key),
+            Key::Inbound(at, task) => owner(place(writer.u8(8), *at), *task),
+            Key::Outbound(task, at) => place(owner(writer.u8(9), *task), *at),
+            Key::Pending(shard, task, step) => owner(writer.u8(10).u16(shard.0), *task).u64(step.0),
+            Key::Cluster => writer.u8(32),
+            Key::Topic(topic) => writer.u8(33).raw(&topic.0),
+            Key::TopicName(tenant, name) => names(writer.u8(34), tenant, name),
+            Key::Group(tenant, name) => names(writer.u8(35), tenant, name),
+            Key::Deployment(tenant, name) => names(writer.u8(36), tenant, name),
+        };
+        writer.finish()
+    }
+
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// [`Malformed`] for a table that this version does not know, or fields that do not fit it.
+    pub fn decode(bytes: &Bytes) -> Result<Key, Malformed> {
+        let mut reader = Reader::new(bytes.clone());
+        let r = &mut reader;
+        let key = match r.u8("table")? {
+            1 => Key::Shard,
+            2 => Key::Partition(read_place(r)?),
+            3 => Key::Producer(read_place(r)?, ProducerId(r.i64("producer")?)),
+            4 => Key::Recent(read_place(r)?, ProducerId(r.i64("producer")?), r.u64("batch number")?),
+            5 => Key::Spec(DeploymentId(r.u64("deployment")?)),
+            6 => Key::Task(read_owner(r)?),
+            7 => {
+                let task = read_owner(r)?;
+                let rest = r.remaining();
+                Key::State(task, r.bytes(rest, "state key")?)
+            }
+            8 => Key::Inbound(read_place(r)?, read_owner(r)?),
+            9 => {
+                let task = read_owner(r)?;
+                Key::Outbound(task, read_place(r)?)
+            }
+            10 => {
+                let shard = ShardId(r.u16("shard")?);
+                Key::Pending(shard, read_owner(r)?, StepNumber(r.u64("step")?))
+            }
+            32 => Key::Cluster,
+            33 => Key::Topic(TopicId(r.array("topic")?)),
+            34 => read_names(r).map(|(tenant, name)| Key::TopicName(tenant, name))?,
+            35 => read_names(r).map(|(tenant, name)| Key::Group(tenant, name))?,
+            36 => read_names(r).map(|(tenant, name)| Key::Deployment(tenant, name))?,
+            _ => return Err(Malformed { what: "table", at: 0 }),
+        };
+        reader.finish("key")?;
+        Ok(key)
+    }
+
+    /// The start of every key of the task's state.
+    pub fn state_prefix(task: TaskId) -> Bytes {
+        Key::State(task, Bytes::new()).encode()
+    }
+
+    /// The bytes that every key of table `number` starts with.
+    pub fn table(number: u8) -> Bytes {
+        Bytes::copy_from_slice(&[number])
+    }
+}
+
+/// The least key above all that start with `prefix`, for the end of a scan; `None` when there is none.
+pub fn end_of_prefix(prefix: &[u8]) -> Option<Bytes> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(Bytes::from(end))
+}
+
+fn place(writer: &mut Writer, at: TopicPartition) -> &mut Writer {
+    writer.raw(&at.topic.0).u32(at.partition.0)
+}
+
+fn owner(writer: &mut Writer, task: TaskId) -> &mut Writer {
+    writer.u64(task.deployment.0).u32(task.partition.0)
+}
+
+// Names hold no zero byte, so one ends a name without disturbing the order.
+fn names<'a>(writer: &'a mut Writer, tenant: &str, name: &str) -> &'a mut Writer {
+    writer.raw(tenant.as_bytes()).u8(0).raw(name.as_bytes())
+}
+
+fn read_place(reader: &mut Reader) -> Result<TopicPartition, Malformed> {
+    let topic = TopicId(reader.array("topic")?);
+    Ok(TopicPartition { topic, partition: Partition(reader.u32("partition")?) })
+}
+
+fn read_owner(reader: &mut Reader) -> Result<TaskId, Malformed> {
+    let deployment = DeploymentId(reader.u64("deployment")?);
+    Ok(TaskId { deployment, partition: Partition(reader.u32("task partition")?) })
+}
+
+fn read_names(reader: &mut Reader) -> Result<(String, String), Malformed> {
+    let rest = reader.remaining();
+    let bytes = reader.bytes(rest, "names")?;
+    let text = std::str::from_utf8(&bytes).ok().and_then(|text| text.split_once('\0'));
+    let (tenant, name) = text.ok_or_else(|| reader.malformed("names"))?;
+    Ok((tenant.to_owned(), name.to_owned()))
+}
+
+/// Tables in memory alone: for checks, for replays and for tests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryTables {
+    rows: BTreeMap<Bytes, Bytes>,
+}
+
+impl MemoryTables {
+    /// All rows, in the order of their keys.
+    pub fn rows(&self) -> impl Iterator<Item = (&Bytes, &Bytes)> {
+        self.rows.iter()
+    }
+}
+
+impl View for MemoryTables {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        Ok(self.rows.get(key).cloned())
+    }
+
+    fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
+        let from = self.rows.range::<[u8], _>((Bound::Included(start), Bound::Unbounded));
+        let within = from.take_while(|(key, _)| end.is_none_or(|end| &key[..] < end));
+        Ok(within.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}
+
+impl Tables for MemoryTables {
+    fn put(&mut self, key: Bytes, value: Bytes) {
+        self.rows.insert(key, value);
+    }
+
+    fn delete(&mut self, key: Bytes) {
+        self.rows.remove(&key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_read_as_it_is_written() {
+        let at = TopicPartition { topic: TopicId([3; 16]), partition: Partition(9) };
+        let task = TaskId { deployment: DeploymentId(5), partition: Partition(2) };
+        let names = || ("default".to_owned(), "orders".to_owned());
+        let keys = [
+            Key::Shard,
+            Key::Partition(at),
+            Key::Producer(at, ProducerId(4)),
+            Key::Recent(at, ProducerId(4), 17),
+            Key::Spec(DeploymentId(5)),
+            Key::Task(task),
+            Key::State(task, Bytes::from_static(b"\x00any\xff")),
+            Key::Inbound(at, task),
+            Key::Outbound(task, at),
+            Key::Pending(ShardId(6), task, StepNumber(8)),
+            Key::Cluster,
+            Key::Topic(at.topic),
+            Key::TopicName(names().0, names().1),
+            Key::Group(names().0, names().1),
+            Key::Deployment(names().0, names().1),
+        ];
+        for key in keys {
+            assert_eq!(Key::decode(&key.encode()), Ok(key.clone()), "{key:?}");
+            let mut longer = key.encode().to_vec();
+            longer.push(1);
+            assert_ne!(Key::decode(&Bytes::from(longer)), Ok(key), "a byte too many");
+        }
+        assert!(Key::decode(&Bytes::from_static(&[200])).is_err());
+    }
+
+    #[test]
+    fn a_scan_with_changes_equals_a_scan_of_the_changed() {
+        let bytes = |n: u8| Bytes::copy_from_slice(&[n]);
+        let mut base = MemoryTables::default();
+        (0..20).step_by(2).for_each(|n| base.put(bytes(n), bytes(n)));
+        let changes: Changes =
+            (0..20).step_by(3).map(|n| (bytes(n), (n % 2 == 1).then(|| bytes(100 + n)))).collect();
+        let mut changed = base.clone();
+        for (key, value) in changes.clone() {
+            match value {
+                Some(value) => changed.put(key, value),
+                None => changed.delete(key),
+            }
+        }
+        for (start, end) in [(0, None), (3, Some(11)), (0, Some(0)), (19, None), (7, Some(8))] {
+            for limit in 0..25 {
+                let end = end.map(|end| [end]);
+                let end = end.as_ref().map(|end| &end[..]);
+                let expected = changed.scan(&[start], end, limit).unwrap();
+                assert_eq!(scan_with(&base, &changes, &[start], end, limit).unwrap(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_prefix_ends_where_the_next_begins() {
+        assert_eq!(end_of_prefix(b"ab").as_deref(), Some(&b"ac"[..]));
+        assert_eq!(end_of_prefix(b"a\xff\xff").as_deref(), Some(&b"b"[..]));
+        assert_eq!(end_of_prefix(b"\xff"), None);
+    }
+}

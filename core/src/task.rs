@@ -1,0 +1,136 @@
+//! What a task is told: the part of the catalog that it can observe.
+//!
+//! It reaches the task through an entry of its shard's log, so that a replay of the log sees it at the same
+//! place. Nothing of it is ever looked up elsewhere while a step runs.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tidemill_protocol::ids::{Partition, TopicId};
+use tidemill_protocol::partitioner::partition_for_key;
+use tidemill_protocol::primitive::Malformed;
+
+use crate::ids::{DeploymentId, Digest, Generation, ShardId};
+use crate::limits;
+use crate::plugin::GuestLimits;
+use crate::tables::Row;
+use crate::text;
+
+/// A deployment's generation, as all its tasks see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// The plugin's name.
+    pub name: String,
+    /// The generation that this is the spec of.
+    pub generation: Generation,
+    /// The component.
+    pub digest: Digest,
+    /// What it reads, in the order of the manifest.
+    pub inputs: Vec<Input>,
+    /// What it may publish to, in the order of the manifest.
+    pub outputs: Vec<Output>,
+    /// Where records go that it cannot handle.
+    pub dead_letter: Output,
+    /// What the guest reads as its configuration.
+    pub config: BTreeMap<String, String>,
+    /// What an instance may use.
+    pub limits: GuestLimits,
+    /// What happens to a record that fails.
+    pub failure: FailurePolicy,
+    /// Hops from a chain's first record beyond which this task derives nothing.
+    pub hops_max: u32,
+}
+
+/// A topic that a task reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// The topic.
+    #[serde(with = "text")]
+    pub topic: TopicId,
+    /// Its name within the tenant.
+    pub name: String,
+}
+
+/// A topic that a task may write to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// The topic.
+    #[serde(with = "text")]
+    pub topic: TopicId,
+    /// Its name within the tenant.
+    pub name: String,
+    /// The shard of each of its partitions.
+    pub shards: Vec<ShardId>,
+    /// The topic's `max.message.bytes`.
+    pub batch_bytes_max: u32,
+}
+
+impl Output {
+    /// The partition of a record with this key; without one, that of the source, as far as it exists here.
+    pub fn partition(&self, key: Option<&Bytes>, source: Partition) -> Partition {
+        let partitions = self.shards.len() as u32;
+        match key {
+            Some(key) => Partition(partition_for_key(key, partitions)),
+            None => Partition(source.0 % partitions),
+        }
+    }
+}
+
+/// What happens to a record that fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct FailurePolicy {
+    /// How often it is tried.
+    #[serde(default = "attempts_default")]
+    pub attempts: u32,
+    /// What then becomes of it.
+    #[serde(default)]
+    pub then: AfterAttempts,
+}
+
+fn attempts_default() -> u32 {
+    limits::ATTEMPTS_DEFAULT
+}
+
+impl Default for FailurePolicy {
+    fn default() -> Self {
+        FailurePolicy { attempts: attempts_default(), then: AfterAttempts::default() }
+    }
+}
+
+/// What becomes of a record that failed at every attempt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AfterAttempts {
+    /// It goes to the dead-letter topic, whole, and the task goes on.
+    #[default]
+    DeadLetter,
+    /// The task stops before it.
+    Stop,
+}
+
+impl TaskSpec {
+    /// The shard of the task on `partition`: that of its dead-letter partition, which is of its inputs'
+    /// affinity group.
+    pub fn home_of(&self, partition: Partition) -> ShardId {
+        self.dead_letter.shards[partition.0 as usize]
+    }
+
+    /// How many tasks the deployment has: as many as its inputs have partitions.
+    pub fn tasks(&self) -> u32 {
+        self.dead_letter.shards.len() as u32
+    }
+}
+
+impl Row for TaskSpec {
+    fn encode(&self) -> Bytes {
+        Bytes::from(serde_json::to_vec(self).expect("a spec is plain data"))
+    }
+
+    fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
+        serde_json::from_slice(bytes).map_err(|error| Malformed { what: "task spec", at: error.column() })
+    }
+}
