@@ -30,7 +30,8 @@ impl std::str::FromStr for TopicId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let digits: Vec<u8> = text.bytes().filter(|b| *b != b'-').collect();
         let mut id = [0; 16];
-        if digits.len() != 32 {
+        // A sign is no digit, though the parser of numbers takes one.
+        if digits.len() != 32 || !digits.iter().all(u8::is_ascii_hexdigit) {
             return Err(NameError::TopicId(text.to_owned()));
         }
         for (byte, pair) in id.iter_mut().zip(digits.chunks(2)) {
@@ -194,5 +195,6 @@ mod tests {
         let id = TopicId(*b"0123456789abcdef");
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!("0123".parse::<TopicId>().is_err());
+        assert!("+1".repeat(16).parse::<TopicId>().is_err());
     }
 }

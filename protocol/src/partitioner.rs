@@ -52,4 +52,15 @@ mod tests {
             assert_eq!(murmur2(key.as_bytes()), hash, "{key}");
         }
     }
+
+    #[test]
+    fn the_sign_is_masked_not_negated() {
+        // -973932308 & 0x7fffffff = 1173551340, and so on.
+        assert_eq!(partition_for_key(b"21", 1_000), 340);
+        assert_eq!(partition_for_key(b"abc", 1_000), 107);
+        assert_eq!(partition_for_key(b"", 1), 0);
+        for key in 0..1_000u32 {
+            assert!(partition_for_key(&key.to_le_bytes(), 7) < 7);
+        }
+    }
 }

@@ -6,15 +6,22 @@ use tidemill_protocol::api::messages::{
     ApiVersionsRequest, CreateTopicsRequest, FetchRequest, InitProducerIdRequest, InitProducerIdResponse,
     ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName, TransactionalId,
     create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig},
+    create_topics_response::CreatableTopicResult,
     fetch_request::{FetchPartition, FetchTopic},
+    fetch_response::{FetchableTopicResponse, PartitionData},
     list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+    list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
     metadata_request::MetadataRequestTopic,
+    metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
     produce_request::{PartitionProduceData, TopicProduceData},
+    produce_response::{PartitionProduceResponse, TopicProduceResponse},
 };
 use tidemill_protocol::api::{
-    Envelope, Request, RequestError, Response, SPOKEN, StrBytes, ask_window, asked_window, decode_request,
-    decode_response, encode_request, encode_response, grant_window, granted_window,
+    Envelope, Request, RequestError, Response, SPOKEN, StrBytes, api_versions, ask_window, asked_window,
+    correlation_id, decode_request, decode_response, encode_request, encode_request_parts, encode_response,
+    encode_response_parts, grant_window, granted_window, messages as m,
 };
+use tidemill_protocol::primitive::Malformed;
 
 fn name(text: &'static str) -> TopicName {
     TopicName(StrBytes::from_static_str(text))
@@ -62,9 +69,8 @@ fn frames() -> Vec<(Envelope, Request, Bytes)> {
         for version in spoken.min..=spoken.max {
             let client_id = Some("tester".to_owned());
             let envelope = Envelope { key: spoken.key, version, correlation_id: 17, client_id };
-            if let Ok(frame) = encode_request(&envelope, &request) {
-                frames.push((envelope, request.clone(), frame));
-            }
+            let frame = encode_request(&envelope, &request).unwrap();
+            frames.push((envelope, request.clone(), frame));
         }
     }
     frames
@@ -74,38 +80,132 @@ fn frames() -> Vec<(Envelope, Request, Bytes)> {
 fn every_request_is_read_in_every_version() {
     let frames = frames();
     let versions: usize = SPOKEN.iter().map(|spoken| (spoken.max - spoken.min + 1) as usize).sum();
-    assert_eq!(frames.len(), versions, "a version could not be written");
+    assert_eq!(frames.len(), versions, "each API is here in each of its versions");
     for (envelope, request, frame) in frames {
         let (read_envelope, read) = decode_request(frame).unwrap();
         assert_eq!(read_envelope, envelope);
-        assert_eq!(std::mem::discriminant(&read), std::mem::discriminant(&request), "{envelope:?}");
+        assert_eq!(read.spoken(), request.spoken(), "{envelope:?}");
+        assert!(envelope.version < read.spoken().max || read == request, "{envelope:?}");
     }
 }
 
+fn responses() -> Vec<Response> {
+    let announced = api_versions();
+    let led = MetadataResponsePartition::default()
+        .with_leader_id(1.into())
+        .with_leader_epoch(7)
+        .with_replica_nodes(vec![1.into(), 2.into()])
+        .with_isr_nodes(vec![1.into()]);
+    let described =
+        MetadataResponseTopic::default().with_name(Some(name("orders"))).with_partitions(vec![led]);
+    let broker = MetadataResponseBroker::default().with_node_id(1.into()).with_port(9_092);
+    let appended = PartitionProduceResponse::default()
+        .with_base_offset(42)
+        .with_log_start_offset(3)
+        .with_error_message(Some(StrBytes::from_static_str("why")));
+    let fetched = PartitionData::default()
+        .with_high_watermark(50)
+        .with_log_start_offset(3)
+        .with_records(Some(Bytes::from_static(b"records")));
+    let listed = ListOffsetsPartitionResponse::default().with_offset(42).with_leader_epoch(7);
+    let created = CreatableTopicResult::default()
+        .with_name(name("orders"))
+        .with_num_partitions(4)
+        .with_replication_factor(3)
+        .with_error_message(Some(StrBytes::from_static_str("why")));
+    let topic = name("orders");
+    vec![
+        Response::ApiVersions(announced),
+        Response::Metadata(
+            m::MetadataResponse::default().with_brokers(vec![broker]).with_topics(vec![described]),
+        ),
+        Response::Produce(m::ProduceResponse::default().with_responses(vec![
+            TopicProduceResponse::default().with_name(topic.clone()).with_partition_responses(vec![appended]),
+        ])),
+        Response::Fetch(m::FetchResponse::default().with_session_id(9).with_responses(vec![
+            FetchableTopicResponse::default().with_topic(topic.clone()).with_partitions(vec![fetched]),
+        ])),
+        Response::ListOffsets(m::ListOffsetsResponse::default().with_topics(vec![
+            ListOffsetsTopicResponse::default().with_name(topic).with_partitions(vec![listed]),
+        ])),
+        Response::CreateTopics(m::CreateTopicsResponse::default().with_topics(vec![created])),
+        Response::InitProducerId(InitProducerIdResponse::default().with_producer_id(5.into())),
+    ]
+}
+
 #[test]
-fn every_default_response_is_read_in_every_version() {
-    use tidemill_protocol::api::messages as m;
-    let responses = [
-        Response::ApiVersions(m::ApiVersionsResponse::default()),
-        Response::Metadata(m::MetadataResponse::default()),
-        Response::Produce(m::ProduceResponse::default()),
-        Response::Fetch(m::FetchResponse::default()),
-        Response::ListOffsets(m::ListOffsetsResponse::default()),
-        Response::CreateTopics(m::CreateTopicsResponse::default()),
-        Response::InitProducerId(InitProducerIdResponse::default()),
-    ];
-    for (response, request) in responses.into_iter().zip(requests_in_response_order()) {
-        let spoken = request.spoken();
+fn every_response_is_read_in_every_version() {
+    for response in responses() {
+        let spoken = response.spoken();
         for version in spoken.min..=spoken.max {
             let frame = encode_response(spoken.key, version, 3, &response).unwrap();
-            assert_eq!(frame[..4], 3i32.to_be_bytes());
-            decode_response(spoken.key, version, frame).unwrap();
+            assert_eq!(correlation_id(&frame), Ok(3));
+            let read = decode_response(spoken.key, version, frame).unwrap();
+            let newest = version == spoken.max;
+            assert!(!newest || read == response, "{} {version}", spoken.name);
         }
     }
 }
 
-fn requests_in_response_order() -> Vec<Request> {
-    requests()
+#[test]
+fn record_data_are_not_copied_on_their_way_out() {
+    let sizes = [0, 100, 5_000, 4_096, 127 * 128, 1 << 20, 300];
+    let data: Vec<_> = sizes.iter().map(|size| Bytes::from(vec![7u8; *size])).collect();
+    for version in 4..=12 {
+        let fetched = |(n, data): (usize, &Bytes)| {
+            let records = if n == 0 { None } else { Some(data.clone()) };
+            PartitionData::default()
+                .with_partition_index(n as i32)
+                .with_high_watermark(1)
+                .with_records(records)
+        };
+        let partitions: Vec<_> = data.iter().enumerate().map(fetched).collect();
+        let (some, others) = partitions.split_at(4);
+        let topic = |partitions: &[PartitionData]| {
+            FetchableTopicResponse::default().with_topic(name("orders")).with_partitions(partitions.to_vec())
+        };
+        let response = m::FetchResponse::default().with_responses(vec![topic(some), topic(others)]);
+        let response = Response::Fetch(response);
+        let parts = encode_response_parts(1, version, 3, &response).unwrap();
+        let shared =
+            parts.iter().filter(|part| data.iter().any(|data| data.as_ptr() == part.as_ptr())).count();
+        assert_eq!(shared, 4, "those of 4 KiB and more");
+        let frame = Bytes::from(parts.concat());
+        assert_eq!(frame, encode_response(1, version, 3, &response).unwrap());
+        assert_eq!(decode_response(1, version, frame).unwrap().to_owned(), response, "{version}");
+    }
+    for version in 3..=12 {
+        let produced = |(n, data): (usize, &Bytes)| {
+            PartitionProduceData::default().with_index(n as i32).with_records(Some(data.clone()))
+        };
+        let partitions = data.iter().enumerate().map(produced).collect();
+        let topic = TopicProduceData::default().with_name(name("orders")).with_partition_data(partitions);
+        let request = Request::Produce(ProduceRequest::default().with_acks(-1).with_topic_data(vec![topic]));
+        let head = Envelope { key: 0, version, correlation_id: 1, client_id: None };
+        let parts = encode_request_parts(&head, &request).unwrap();
+        assert_eq!(
+            parts.iter().filter(|part| data.iter().any(|data| data.as_ptr() == part.as_ptr())).count(),
+            4
+        );
+        assert_eq!(decode_request(Bytes::from(parts.concat())).unwrap(), (head, request));
+    }
+}
+
+#[test]
+fn a_request_says_no_more_than_its_version() {
+    let waits = ListOffsetsRequest::default().with_isolation_level(1);
+    let head = Envelope { key: 2, version: 1, correlation_id: 1, client_id: None };
+    let error = encode_request(&head, &Request::ListOffsets(waits.clone())).unwrap_err();
+    assert_eq!((error.api, error.version), ("ListOffsets", 1));
+    assert!(
+        encode_request(&Envelope { version: 2, ..head.clone() }, &Request::ListOffsets(waits.clone()))
+            .is_ok()
+    );
+    assert!(
+        encode_request(&Envelope { version: 8, ..head.clone() }, &Request::ListOffsets(waits.clone()))
+            .is_err()
+    );
+    assert!(encode_request(&Envelope { key: 3, ..head }, &Request::ListOffsets(waits)).is_err());
 }
 
 #[test]
@@ -118,7 +218,45 @@ fn a_count_that_cannot_be_is_refused_before_it_is_believed() {
     frame.extend_from_slice(&(-1i16).to_be_bytes());
     frame.extend_from_slice(&i32::MAX.to_be_bytes());
     let error = decode_request(Bytes::from(frame)).unwrap_err();
-    assert!(matches!(error, RequestError::Malformed(malformed) if malformed.what == "the count of an array"));
+    let refused = Malformed { what: "the count of an array", at: 14 };
+    assert_eq!(error, RequestError::Malformed(refused));
+
+    // Fetch v12 with as many topics, in a varint.
+    let frame =
+        [&[0, 1, 0, 12, 0, 0, 0, 7, 0xff, 0xff, 0][..], &[0; 25], &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
+    let refused = Malformed { what: "the count of an array", at: frame.len() };
+    assert_eq!(decode_request(Bytes::from(frame)), Err(RequestError::Malformed(refused)));
+
+    // And features in a tagged field of a response.
+    let frame = [&[0, 0, 0, 7, 0, 0, 1, 0, 0, 0, 0, 1, 0, 5][..], &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
+    let refused = Malformed { what: "the count of an array", at: frame.len() };
+    assert_eq!(decode_response(18, 3, Bytes::from(frame)), Err(refused));
+}
+
+#[test]
+fn small_elements_do_not_become_a_large_request() {
+    // A million topics in two mebibytes: they would take some hundred in memory, were they believed.
+    let count = 1 << 20;
+    let head = [0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff];
+    let frame = [&head[..], &i32::to_be_bytes(count), &vec![0; 2 * count as usize]].concat();
+    let refused = Malformed { what: "more elements than may be", at: 14 };
+    assert_eq!(decode_request(Bytes::from(frame)), Err(RequestError::Malformed(refused)));
+}
+
+#[test]
+fn what_is_no_request_is_refused() {
+    let refused = |frame: &[u8]| match decode_request(Bytes::copy_from_slice(frame)) {
+        Err(RequestError::Malformed(malformed)) => (malformed.what, malformed.at),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(&[]), ("request header", 0));
+    assert_eq!(refused(&[0, 3, 0, 1, 0, 0, 0]), ("request header", 0));
+    assert_eq!(refused(&[0, 3, 0, 1, 0, 0, 0, 7, 0, 3, b'm', b'e']), ("a string", 10));
+    assert_eq!(refused(&[0, 3, 0, 1, 0, 0, 0, 7, 0, 1, 0xff]), ("UTF-8", 10));
+    // A topic without a name, where only later versions allow that. (It is found by the decoder, which has no places.)
+    let (what, _) =
+        refused(&[0, 2, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0]);
+    assert_eq!(what, "null where the message has none");
 }
 
 #[test]
@@ -169,6 +307,23 @@ proptest! {
         let _ = decode_request(Bytes::from(bytes.clone()));
         bytes.truncate(cut.index(bytes.len() + 1));
         let _ = decode_request(Bytes::from(bytes));
+    }
+
+    #[test]
+    fn altered_responses_never_panic(seed in any::<prop::sample::Index>(), edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), cut in any::<prop::sample::Index>()) {
+        let responses = responses();
+        let response = &responses[seed.index(responses.len())];
+        let spoken = response.spoken();
+        for version in spoken.min..=spoken.max {
+            let mut bytes = encode_response(spoken.key, version, 1, response).unwrap().to_vec();
+            for (at, value) in &edits {
+                let at = at.index(bytes.len());
+                bytes[at] = *value;
+            }
+            let _ = decode_response(spoken.key, version, Bytes::from(bytes.clone()));
+            bytes.truncate(cut.index(bytes.len() + 1));
+            let _ = decode_response(spoken.key, version, Bytes::from(bytes));
+        }
     }
 
     #[test]

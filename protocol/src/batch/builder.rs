@@ -12,9 +12,12 @@ use crate::primitive::Writer;
 /// Something that no batch can hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unwritable {
-    /// A record of 2 GiB or more.
-    #[error("a record of {0} bytes")]
+    /// Records of 2 GiB or more together: the length of a batch has 31 bits.
+    #[error("records of {0} bytes together")]
     TooLarge(usize),
+    /// No records.
+    #[error("a batch without records")]
+    Empty,
     /// The codec failed.
     #[error(transparent)]
     Deflate(#[from] DeflateError),
@@ -47,7 +50,7 @@ impl BatchBuilder {
     /// Adds a record.
     ///
     /// # Errors
-    /// [`Unwritable::TooLarge`] when it has 2 GiB or more.
+    /// [`Unwritable::TooLarge`] when the batch would have 2 GiB or more; it is as it was before then.
     pub fn push(
         &mut self,
         timestamp_ms: i64,
@@ -70,8 +73,9 @@ impl BatchBuilder {
             + nullable_bytes(value)
             + zigzag_bytes(headers.len() as i64)
             + parts.sum::<usize>();
-        if body > i32::MAX as usize {
-            return Err(Unwritable::TooLarge(body));
+        let records = self.records.len() + zigzag_bytes(body as i64) + body;
+        if records > i32::MAX as usize - HEADER_BYTES {
+            return Err(Unwritable::TooLarge(records));
         }
         let writer = &mut self.records;
         writer.zigzag(body as i64).u8(0).zigzag(delta).zigzag(i64::from(self.count));
@@ -122,17 +126,23 @@ impl BatchBuilder {
     /// Writes the batch: base offset 0, leader epoch -1, until a broker stamps it.
     ///
     /// # Errors
-    /// [`Unwritable::Deflate`] when the codec fails.
+    /// [`Unwritable::Empty`] when there is nothing to write, [`Unwritable::Deflate`] when the codec fails.
     pub fn build(self) -> Result<Bytes, Unwritable> {
+        if self.is_empty() {
+            return Err(Unwritable::Empty);
+        }
         let attributes = self.codec.number();
         let records = match self.codec {
             Codec::None => self.records.finish(),
             codec => codec.deflate(self.records.as_slice())?,
         };
+        if records.len() > i32::MAX as usize - HEADER_BYTES {
+            return Err(Unwritable::TooLarge(records.len()));
+        }
         let (id, epoch, sequence) = self.producer;
         let mut writer = Writer::with_capacity(HEADER_BYTES + records.len());
         writer.u64(0).u32((HEADER_BYTES - 12 + records.len()) as u32).u32(u32::MAX).u8(2).u32(0);
-        writer.u16(attributes as u16).u32(self.count.saturating_sub(1));
+        writer.u16(attributes as u16).u32(self.count - 1);
         writer.i64(self.base_timestamp_ms).i64(self.max_timestamp_ms);
         writer.i64(id.0).u16(epoch.0 as u16).u32(sequence.0 as u32).u32(self.count);
         writer.raw(&records);

@@ -10,6 +10,7 @@ use crate::ids::{Offset, ProducerEpoch, ProducerId, Sequence};
 pub const HEADER_BYTES: usize = 61;
 /// Bytes that the length field does not count: base offset and the length itself.
 const BEFORE_LENGTH_BYTES: usize = 12;
+/// The format of batches since Kafka 0.11; older ones are laid out otherwise.
 const MAGIC: i8 = 2;
 const TIMESTAMP_TYPE_BIT: i16 = 1 << 3;
 const TRANSACTIONAL_BIT: i16 = 1 << 4;
@@ -25,6 +26,8 @@ pub struct BatchHeader {
     pub batch_bytes: u32,
     /// The leader's epoch when it was appended; -1 before.
     pub leader_epoch: i32,
+    /// The format: always 2.
+    pub magic: i8,
     /// CRC-32C of everything behind it.
     pub crc: u32,
     /// Codec and flags.
@@ -51,6 +54,7 @@ impl Default for BatchHeader {
             base_offset: Offset(0),
             batch_bytes: HEADER_BYTES as u32,
             leader_epoch: -1,
+            magic: MAGIC,
             crc: 0,
             attributes: 0,
             last_offset_delta: 0,
@@ -68,7 +72,8 @@ impl BatchHeader {
     /// Reads the header at the start of `batch`. Only structure is looked at: see [`super::verify`].
     ///
     /// # Errors
-    /// [`BatchError`] when `batch` is shorter than a header or than it says, or no batch of magic 2.
+    /// [`BatchError`] when `batch` is shorter than a header or than it says, no batch of magic 2, or has a negative
+    /// offset or count. So no offset computed from a header can overflow.
     pub fn parse(batch: &[u8]) -> Result<BatchHeader, BatchError> {
         let available = batch.len();
         if available < HEADER_BYTES {
@@ -85,12 +90,16 @@ impl BatchHeader {
         }
         let count = |at, what| {
             let value = i32::from_be_bytes(array(batch, at));
-            u32::try_from(value).map_err(|_| BatchError::Negative { what, value })
+            u32::try_from(value).map_err(|_| BatchError::Negative { what, value: i64::from(value) })
         };
+        let base_offset = i64::from_be_bytes(array(batch, 0));
+        let base_offset = u64::try_from(base_offset)
+            .map_err(|_| BatchError::Negative { what: "base offset", value: base_offset })?;
         Ok(BatchHeader {
-            base_offset: Offset(u64::from_be_bytes(array(batch, 0))),
+            base_offset: Offset(base_offset),
             batch_bytes: claimed as u32,
             leader_epoch: i32::from_be_bytes(array(batch, 12)),
+            magic,
             crc: u32::from_be_bytes(array(batch, 17)),
             attributes: i16::from_be_bytes(array(batch, 21)),
             last_offset_delta: count(23, "last offset delta")?,
@@ -150,7 +159,8 @@ pub fn stamp(batch: &mut [u8], base_offset: Offset, leader_epoch: i32) {
     batch[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
 }
 
-/// Tells apart the batches that stand one behind the other in a produce request or a fetch response.
+/// Tells apart the batches that stand one behind the other in a produce request or a fetch response; none where
+/// there are no bytes. Each shares the memory of `records`.
 ///
 /// # Errors
 /// [`BatchError`] when anything but whole batches is there.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::verify::check_crc;
+use super::verify::{check_counts, check_crc};
 use super::{BatchError, BatchHeader, BatchLimits, HEADER_BYTES};
 use crate::codec::Codec;
 use crate::ids::Offset;
@@ -44,6 +44,7 @@ const RECORD_BYTES_MIN: usize = 7;
 pub fn decode(batch: &Bytes, limits: &BatchLimits) -> Result<Vec<Record>, BatchError> {
     let header = BatchHeader::parse(batch)?;
     check_crc(batch, &header)?;
+    check_counts(&header, limits)?;
     let stored = batch.slice(HEADER_BYTES..header.batch_bytes as usize);
     let records = match header.codec()? {
         Codec::None => stored,
@@ -54,9 +55,9 @@ pub fn decode(batch: &Bytes, limits: &BatchLimits) -> Result<Vec<Record>, BatchE
         }
     };
     let count = header.record_count as usize;
-    if count > limits.records || count > records.len() / RECORD_BYTES_MIN {
-        let limit = limits.records.min(records.len() / RECORD_BYTES_MIN);
-        return Err(BatchError::TooMany { what: "records", found: count, limit });
+    let limit = records.len() / RECORD_BYTES_MIN;
+    if count > limit {
+        return Err(BatchError::TooMany { what: "records for its bytes", found: count, limit });
     }
     let mut reader = Reader::new(records);
     let mut decoded = Vec::with_capacity(count);
@@ -105,6 +106,7 @@ fn read(
     record.finish("bytes behind the record's headers").map_err(malformed)?;
     Ok(Record {
         offset: header.base_offset.plus(index as u64),
+        // A delta is a difference modulo 2^64, in Kafka's clients too: every pair of timestamps has one.
         timestamp_ms: header.base_timestamp_ms.wrapping_add(timestamp_delta),
         key,
         value,

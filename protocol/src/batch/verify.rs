@@ -45,7 +45,7 @@ pub enum BatchError {
         /// Which.
         what: &'static str,
         /// Its value.
-        value: i32,
+        value: i64,
     },
     /// Its bytes are not those that its producer wrote.
     #[error("the batch's CRC-32C is {found:08x}, and it says {stated:08x}")]
@@ -87,9 +87,12 @@ pub enum BatchError {
     /// A codec that Kafka does not define.
     #[error("there is no compression codec {0}")]
     Codec(i16),
-    /// Part of a transaction, or a marker of one.
-    #[error("transactions are not offered")]
+    /// Part of a transaction.
+    #[error("the batch is part of a transaction, and transactions are not offered")]
     Transactional,
+    /// A marker such as a transaction's coordinator writes.
+    #[error("a control batch is the broker's to write")]
+    Control,
     /// Its timestamps claim to be the broker's.
     #[error("LogAppendTime is not offered: append time stands in the envelope")]
     LogAppendTime,
@@ -127,6 +130,7 @@ impl BatchError {
             BatchError::LogAppendTime => ErrorCode::INVALID_TIMESTAMP,
             BatchError::Transactional => ErrorCode::INVALID_TXN_STATE,
             BatchError::Negative { .. }
+            | BatchError::Control
             | BatchError::Empty
             | BatchError::Count { .. }
             | BatchError::TooMany { .. }
@@ -146,18 +150,36 @@ pub fn verify(batch: &[u8], limits: &BatchLimits) -> Result<BatchHeader, BatchEr
         return Err(BatchError::TooLarge { found: batch.len(), limit: limits.batch_bytes });
     }
     let header = BatchHeader::parse(batch)?;
-    match batch.len() - header.batch_bytes as usize {
-        0 => {}
-        trailing => return Err(BatchError::Trailing(trailing)),
-    }
     check_crc(batch, &header)?;
     header.codec()?;
-    if header.is_transactional() || header.is_control() {
+    if header.is_transactional() {
         return Err(BatchError::Transactional);
+    }
+    if header.is_control() {
+        return Err(BatchError::Control);
     }
     if header.is_log_append_time() {
         return Err(BatchError::LogAppendTime);
     }
+    check_counts(&header, limits)?;
+    if header.producer_id.is_some() && (header.producer_epoch.0 < 0 || header.base_sequence.0 < 0) {
+        return Err(BatchError::Producer);
+    }
+    Ok(header)
+}
+
+/// Checks that the bytes are one batch, the whole of it, and those that its producer wrote.
+pub(super) fn check_crc(batch: &[u8], header: &BatchHeader) -> Result<(), BatchError> {
+    match batch.len() - header.batch_bytes as usize {
+        0 => {}
+        trailing => return Err(BatchError::Trailing(trailing)),
+    }
+    let found = crc32c::crc32c(&batch[CRC_FROM..]);
+    if found == header.crc { Ok(()) } else { Err(BatchError::Crc { found, stated: header.crc }) }
+}
+
+/// Checks that a batch has records, not too many, and as many as it gives offsets.
+pub(super) fn check_counts(header: &BatchHeader, limits: &BatchLimits) -> Result<(), BatchError> {
     let (records, last_offset_delta) = (header.record_count, header.last_offset_delta);
     if records == 0 {
         return Err(BatchError::Empty);
@@ -168,14 +190,5 @@ pub fn verify(batch: &[u8], limits: &BatchLimits) -> Result<BatchHeader, BatchEr
     if records as usize > limits.records {
         return Err(BatchError::TooMany { what: "records", found: records as usize, limit: limits.records });
     }
-    if header.producer_id.is_some() && (header.producer_epoch.0 < 0 || header.base_sequence.0 < 0) {
-        return Err(BatchError::Producer);
-    }
-    Ok(header)
-}
-
-/// Checks that the bytes of a batch are those that its producer wrote.
-pub(super) fn check_crc(batch: &[u8], header: &BatchHeader) -> Result<(), BatchError> {
-    let found = crc32c::crc32c(&batch[CRC_FROM..header.batch_bytes as usize]);
-    if found == header.crc { Ok(()) } else { Err(BatchError::Crc { found, stated: header.crc }) }
+    Ok(())
 }
