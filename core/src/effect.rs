@@ -3,7 +3,7 @@
 //! Effects are hints, the tables are the truth: they arise on every replica, a broker that misses some loses
 //! nothing, and a new leader derives its pending work from the tables again.
 
-use tidemill_protocol::ids::{Offset, TopicPartition};
+use tidemill_protocol::ids::{Offset, TopicId, TopicPartition};
 
 use crate::ids::{DeploymentId, ShardId, TaskId};
 
@@ -33,7 +33,10 @@ pub enum Effect {
         task: TaskId,
     },
     /// The catalog has another topic.
-    TopicChanged,
+    TopicChanged {
+        /// The topic.
+        topic: TopicId,
+    },
     /// The catalog has another generation of a deployment.
     DeploymentChanged {
         /// The deployment.

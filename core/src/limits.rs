@@ -52,6 +52,14 @@ pub const TURN_BYTES_TARGET: usize = 4 * MIB;
 pub const UNSYNCED_BYTES_MAX: usize = 64 * MIB;
 /// Bytes of recent entries kept in memory for readers, per shard.
 pub const TAIL_BYTES_MAX: usize = 32 * MIB;
+/// Bytes of entries, or of rows of a snapshot, in one message to a replica, unless a single one is larger.
+pub const RAFT_PAGE_BYTES: usize = 4 * MIB;
+/// Entries in one message to a replica.
+pub const RAFT_PAGE_ENTRIES_MAX: u64 = 1_024;
+/// Proposals and peers' messages that wait for Raft, per group; whoever has more waits.
+pub const RAFT_QUEUE_MAX: u64 = 1_024;
+/// A message between brokers.
+pub const PEER_MESSAGE_BYTES_MAX: usize = ENTRY_BYTES_MAX + MIB;
 /// Bytes after which a segment is sealed. Active segments of one broker hold about 1 GiB together.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 128 * MIB as u64;
 /// Age after which a segment is sealed.
@@ -60,6 +68,20 @@ pub const SEGMENT_AGE_MAX: Duration = Duration::from_secs(3600);
 pub const CHECKPOINT_LOG_BYTES: u64 = 64 * MIB as u64;
 /// Time after which a changed state is checkpointed.
 pub const CHECKPOINT_AGE_MAX: Duration = Duration::from_secs(5);
+/// What redb may cache of a segment that is written: half of it gathers a turn's pages.
+pub const SEGMENT_CACHE_BYTES: usize = 16 * MIB;
+/// What redb may cache of a sealed segment: its inner pages and some of its index.
+pub const SEALED_CACHE_BYTES: usize = MIB;
+/// Sealed segments that are kept open, per shard.
+pub const SEALED_OPEN_MAX: usize = 16;
+/// Bytes of chunks read from disk that are kept for those who read the same history, per shard.
+pub const CHUNK_CACHE_BYTES: usize = 8 * MIB;
+/// What redb may cache of a group's small files: its promises, its directory of segments.
+pub const SMALL_FILE_CACHE_BYTES: usize = MIB;
+/// What redb may cache of a group's state.
+pub const STATE_CACHE_BYTES: usize = 16 * MIB;
+/// The largest state or directory that is verified page by page whenever it is opened.
+pub const VERIFIED_FILE_BYTES_MAX: u64 = 256 * MIB as u64;
 /// How long an idempotent producer is remembered after its last batch.
 pub const PRODUCER_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -84,7 +106,7 @@ pub const STEP_OUTPUT_BYTES_MAX: usize = 8 * MIB;
 /// The default of how many records one step may emit.
 pub const STEP_OUTPUT_RECORDS_DEFAULT: usize = 100_000;
 /// The most records that a manifest may allow a step to emit.
-pub const STEP_OUTPUT_RECORDS_MAX: usize = 1_000_000;
+pub const STEP_OUTPUT_RECORDS_MAX: usize = 100_000;
 /// The default of what one step may write to its state, in bytes.
 pub const STEP_STATE_BYTES_DEFAULT: usize = 4 * MIB;
 /// The most that a manifest may allow a step to write to its state.
@@ -175,6 +197,22 @@ const _: () = assert!(
 const _: () =
     assert!(UNSYNCED_BYTES_MAX >= 2 * ENTRY_BYTES_MAX, "one turn can be synced while the next gathers");
 const _: () = assert!(
+    PEER_MESSAGE_BYTES_MAX >= RAFT_PAGE_BYTES + MIB && PEER_MESSAGE_BYTES_MAX > ENTRY_BYTES_MAX,
+    "a message between brokers holds a page, or the largest entry"
+);
+const _: () = assert!(
+    SEGMENT_CACHE_BYTES >= 4 * TURN_BYTES_TARGET,
+    "half of the cache holds a turn and the pages around it"
+);
+const _: () = assert!(
     BATCH_INFLATED_BYTES_MAX >= BATCH_BYTES_MAX,
     "a batch that may be stored may also be read by a task"
+);
+const _: () = assert!(
+    STEP_STATE_BYTES_DEFAULT >= STATE_KEY_BYTES_MAX + STATE_VALUE_BYTES_MAX + STATE_CHANGE_BYTES,
+    "a step may write the largest value that there can be"
+);
+const _: () = assert!(
+    COMPILE_MEMORY_MAX >= 2 * (COMPONENT_BYTES_MAX + ARTIFACT_BYTES_MAX) as u64,
+    "who compiles the largest component has room for it and for what comes out, and as much again to work with"
 );

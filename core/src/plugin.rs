@@ -109,7 +109,7 @@ pub struct GuestLimits {
     pub output_bytes: u64,
     /// Records that a step may emit.
     pub output_records: u64,
-    /// Bytes that a step may write to its state.
+    /// Bytes that a step may write to its state: keys, values, and [`limits::STATE_CHANGE_BYTES`] for each change.
     pub state_bytes: u64,
     /// Events that a step is given, at most.
     pub step_events: u64,

@@ -2,7 +2,7 @@
 
 use tidemill_protocol::batch::BatchError;
 use tidemill_protocol::error::ErrorCode;
-use tidemill_protocol::ids::{Offset, ProducerEpoch, Sequence, TopicPartition};
+use tidemill_protocol::ids::{NameError, Offset, ProducerEpoch, Sequence, TopicPartition};
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -53,6 +53,9 @@ pub enum Rejection {
         /// The high watermark.
         end: Offset,
     },
+    /// Not a name.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// A request that contradicts itself, in words.
     #[error("{0}")]
     Invalid(String),
@@ -82,6 +85,7 @@ impl Rejection {
             Rejection::Fenced { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
             Rejection::UnknownProducer(_) => ErrorCode::UNKNOWN_PRODUCER_ID,
             Rejection::OffsetOutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+            Rejection::Name(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
             Rejection::Invalid(_) => ErrorCode::INVALID_REQUEST,
             Rejection::Exists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
             Rejection::Missing(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,

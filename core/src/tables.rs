@@ -229,6 +229,13 @@ impl Key {
         Key::State(task, Bytes::new()).encode()
     }
 
+    /// The start of every key of what is pending for a shard.
+    pub fn pending_prefix(to: ShardId) -> Bytes {
+        let mut writer = Writer::with_capacity(3);
+        writer.u8(10).u16(to.0);
+        writer.finish()
+    }
+
     /// The bytes that every key of table `number` starts with.
     pub fn table(number: u8) -> Bytes {
         Bytes::copy_from_slice(&[number])

@@ -215,8 +215,9 @@ fn put_topics(
     for topic in topics {
         let name = Key::TopicName(topic.tenant.clone(), topic.name.clone());
         tables.put(name.encode(), Bytes::copy_from_slice(&topic.id.0));
-        tables::write(tables, &Key::Topic(topic.id), &Json(topic));
-        effects.push(Effect::TopicChanged);
+        let topic_id = topic.id;
+        tables::write(tables, &Key::Topic(topic_id), &Json(topic));
+        effects.push(Effect::TopicChanged { topic: topic_id });
     }
 }
 

@@ -131,7 +131,7 @@ impl Mill {
 
     /// What committed steps derived for other shards and has not arrived.
     pub fn pending(&self, to: ShardId) -> usize {
-        let start = Bytes::from([&[10][..], &to.0.to_be_bytes()].concat());
+        let start = Key::pending_prefix(to);
         let end = tables::end_of_prefix(&start);
         tables::View::scan(&self.applied, &start, end.as_deref(), usize::MAX).unwrap().len()
     }
