@@ -1,0 +1,139 @@
+//! One step, as its guest sees it and as it will be seen afterwards.
+//!
+//! This is what the host functions of every version of the contract act on, in types of no version. Emitting and
+//! writing only stage. A call that makes no sense by itself is refused to the guest; going beyond what the step as
+//! a whole may use ends the step, whatever the guest would make of it.
+
+use std::sync::Arc;
+
+use tidemill_core::limits;
+use tidemill_core::plugin::{Effects, Emitted};
+
+use crate::failure::{Denied, LimitReached, PanicReport, Refusal, Stop, shortened};
+use crate::limiter::Limiter;
+use crate::run::StepInput;
+use crate::state::StagedState;
+
+/// How much a line of a plugin's log matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// A line that a plugin wrote to its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// How much it matters.
+    pub level: LogLevel,
+    /// What it says, cut to [`limits::GUEST_LOG_LINE_BYTES_MAX`].
+    pub message: String,
+}
+
+/// A step at work: what the store of its instance holds. (Public to the generated bindings alone: this module is
+/// not.)
+pub struct Step {
+    pub(crate) input: StepInput,
+    /// The names of the inputs, as they are handed to the guest.
+    pub(crate) topics: Vec<Arc<str>>,
+    pub(crate) state: StagedState,
+    pub(crate) limiter: Limiter,
+    pub(crate) log: Vec<LogLine>,
+    pub(crate) log_lines_dropped: u64,
+    pub(crate) panic: Option<PanicReport>,
+    emitted: Vec<Emitted>,
+    emitted_bytes: u64,
+}
+
+impl Step {
+    /// Nothing staged yet.
+    pub(crate) fn new(input: StepInput) -> Step {
+        Step {
+            topics: input.inputs.iter().map(|topic| Arc::from(topic.as_str())).collect(),
+            state: StagedState::new(Arc::clone(&input.state), input.limits.state_bytes),
+            limiter: Limiter::new(input.limits.memory_bytes),
+            log: Vec::new(),
+            log_lines_dropped: 0,
+            panic: None,
+            emitted: Vec::new(),
+            emitted_bytes: 0,
+            input,
+        }
+    }
+
+    /// What one call may hand over, in bytes of this process: all that the step may still want, and what its records
+    /// take beside their bytes. More is refused by wasmtime before it copies anything.
+    pub(crate) fn call_bytes_max(&self) -> usize {
+        let limits = &self.input.limits;
+        let records = limits.output_records.saturating_mul(limits::GUEST_RECORD_OVERHEAD as u64);
+        let bytes = limits.output_bytes.saturating_add(records).saturating_add(2 * limits::MIB as u64);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// The number of the output called `topic`, for records that derive from event `parent`.
+    pub(crate) fn output(&self, parent: u32, topic: &str) -> Result<u16, Refusal> {
+        let events = self.input.events.len();
+        if parent as usize >= events {
+            return Err(Refusal::Invalid(format!("there is no event {parent}: this step has {events}")));
+        }
+        let granted = self.input.outputs.iter().position(|output| output.as_str() == topic);
+        let number = granted.and_then(|number| u16::try_from(number).ok());
+        number.ok_or_else(|| Refusal::NotGranted(shortened(topic.to_owned(), 256)))
+    }
+
+    /// Stages records, all of them or none.
+    pub(crate) fn emit(&mut self, records: Vec<Emitted>) -> Result<(), Denied> {
+        let limits = &self.input.limits;
+        if let Some(record) = records.iter().find(|record| record.headers.len() > limits::RECORD_HEADERS_MAX)
+        {
+            return Err(Refusal::Limit(LimitReached::headers(record.headers.len())).into());
+        }
+        let count = (self.emitted.len() + records.len()) as u64;
+        if count > limits.output_records {
+            return Err(Stop::Limit(LimitReached::output_records(limits.output_records, count)).into());
+        }
+        let bytes = self.emitted_bytes + records.iter().map(|record| bytes_of(record) as u64).sum::<u64>();
+        if bytes > limits.output_bytes {
+            return Err(Stop::Limit(LimitReached::output_bytes(limits.output_bytes, Some(bytes))).into());
+        }
+        self.emitted_bytes = bytes;
+        self.emitted.extend(records);
+        Ok(())
+    }
+
+    /// Keeps a line, or counts it when there are too many.
+    pub(crate) fn log(&mut self, level: LogLevel, message: String) {
+        if self.log.len() >= limits::GUEST_LOG_LINES_MAX {
+            self.log_lines_dropped += 1;
+            return;
+        }
+        self.log.push(LogLine { level, message: shortened(message, limits::GUEST_LOG_LINE_BYTES_MAX) });
+    }
+
+    /// Keeps the report of the first panic: what follows it is its consequence.
+    pub(crate) fn report_panic(&mut self, message: String, file: String, line: u32, column: u32) {
+        let kept = |text| shortened(text, limits::GUEST_REASON_BYTES_MAX);
+        self.panic.get_or_insert_with(|| PanicReport {
+            message: kept(message),
+            file: kept(file),
+            line,
+            column,
+        });
+    }
+
+    /// All that was staged.
+    pub(crate) fn into_effects(self) -> Effects {
+        Effects { emitted: self.emitted, state: self.state.into_changes() }
+    }
+}
+
+/// Bytes of key, value and headers.
+fn bytes_of(record: &Emitted) -> usize {
+    let of = |part: &Option<bytes::Bytes>| part.as_ref().map_or(0, bytes::Bytes::len);
+    let headers: usize = record.headers.iter().map(|header| header.name.len() + of(&header.value)).sum();
+    of(&record.key) + of(&record.value) + headers
+}
