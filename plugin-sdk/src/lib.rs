@@ -1,0 +1,103 @@
+//! Write a Tidemill plugin in Rust.
+//!
+//! A plugin reads records of some topics, keeps state, and derives records to other topics. The broker calls it
+//! with a [`Step`]: some [`Event`]s in the order of their log, and the means to act on them. Nothing of what it
+//! does is real before the step commits, and then all of it is, exactly once: a plugin needs no transactions,
+//! no retries and no bookkeeping of offsets.
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//! use tidemill_plugin_sdk::{Event, Failure, Plugin, Record, Step, plugin};
+//!
+//! #[derive(Deserialize)]
+//! struct Order {
+//!     customer: String,
+//!     cents: i64,
+//! }
+//!
+//! #[derive(Serialize)]
+//! struct Spent {
+//!     customer: String,
+//!     cents: i64,
+//! }
+//!
+//! /// What each customer has spent so far.
+//! struct Spending;
+//!
+//! impl Plugin for Spending {
+//!     fn handle(step: &Step, event: &Event) -> Result<(), Failure> {
+//!         let order: Order = event.json()?;
+//!         let so_far: i64 = step.state().get_json(&order.customer)?.unwrap_or(0);
+//!         let cents = so_far + order.cents;
+//!         step.state().put_json(&order.customer, &cents)?;
+//!         let spent = Spent { customer: order.customer.clone(), cents };
+//!         step.emit(event, "spending", Record::json(&spent)?.key(&order.customer))?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! plugin!(Spending);
+//! ```
+//!
+//! The same code runs in an ordinary unit test, without a broker:
+//!
+//! ```
+//! # use serde_json::json;
+//! # use tidemill_plugin_sdk::{Event, Failure, Plugin, Record, Step};
+//! # struct Spending;
+//! # impl Plugin for Spending {
+//! #     fn handle(step: &Step, event: &Event) -> Result<(), Failure> {
+//! #         let order: serde_json::Value = event.json()?;
+//! #         let so_far: i64 = step.state().get_json("ann")?.unwrap_or(0);
+//! #         let cents = so_far + order["cents"].as_i64().unwrap();
+//! #         step.state().put_json("ann", &cents)?;
+//! #         step.emit(event, "spending", Record::json(&json!({ "customer": "ann", "cents": cents }))?.key("ann"))?;
+//! #         Ok(())
+//! #     }
+//! # }
+//! use tidemill_plugin_sdk::testing::MockStep;
+//!
+//! let mut step = MockStep::new();
+//! step.event("orders", Record::json(&json!({ "customer": "ann", "cents": 250 }))?);
+//! step.event("orders", Record::json(&json!({ "customer": "ann", "cents": 100 }))?);
+//! let outcome = step.run::<Spending>();
+//!
+//! assert_eq!(outcome.result, Ok(()));
+//! assert_eq!(outcome.emitted[1].json(), json!({ "customer": "ann", "cents": 350 }));
+//! assert_eq!(step.state_json::<i64>("ann"), Some(350));
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! What surprises:
+//! - An instance serves one step and is discarded. A `static` does not outlive it; [`State`] does.
+//! - A failure undoes the whole step, and the broker then runs its events one at a time, so that only the one
+//!   that fails is kept back. Handle each event as if it were alone.
+//! - The only clock is the record in hand ([`Event::append_time_ms`]): a step that runs again on another broker
+//!   must come to the same result.
+//!
+//! The crate is built for `wasm32-unknown-unknown` and natively; only the module `guest` differs. The rest sees
+//! a broker through the private trait `Host`, which the tests implement with [`testing::MockStep`].
+#![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
+
+mod config;
+mod event;
+mod failure;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod guest;
+mod host;
+pub mod log;
+mod plugin;
+mod record;
+mod state;
+mod step;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
+pub use config::{Config, ConfigError};
+pub use event::Event;
+pub use failure::{Failure, Refusal};
+pub use plugin::Plugin;
+pub use record::{Header, Record};
+pub use state::{Scan, State};
+pub use step::Step;

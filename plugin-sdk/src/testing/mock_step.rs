@@ -1,0 +1,157 @@
+//! One task in a test: its events, its state from step to step, and what a step made of them.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+
+use serde::de::DeserializeOwned;
+
+use super::manifest;
+use super::mock_host::{Emitted, MockHost, Pairs, listening};
+use crate::host::numbered;
+use crate::log::Level;
+use crate::{Event, Failure, Plugin, Record, Step};
+
+/// A task without a broker. Give it events, run the plugin, look at what it did; then give it more.
+#[derive(Debug, Clone, Default)]
+pub struct MockStep {
+    partition: u32,
+    attempt: u32,
+    subscribe: Option<BTreeSet<String>>,
+    publish: Option<BTreeSet<String>>,
+    config: BTreeMap<String, String>,
+    state: Pairs,
+    events: Vec<Event>,
+    offsets: BTreeMap<String, u64>,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What the plugin returned.
+    pub result: Result<(), Failure>,
+    /// What it derived, in order. Nothing when it failed.
+    pub emitted: Vec<Emitted>,
+    /// The lines that it logged. They stay even when it failed.
+    pub log: Vec<(Level, String)>,
+}
+
+impl MockStep {
+    /// A task of partition 0 that may publish to any topic, without configuration or state.
+    pub fn new() -> MockStep {
+        MockStep::default()
+    }
+
+    /// A task that is configured as `manifest` says, and granted nothing else: hand it
+    /// `include_str!("../plugin.toml")`, and the tests also prove the manifest.
+    ///
+    /// # Panics
+    /// When the text is no manifest.
+    #[track_caller]
+    pub fn from_manifest(manifest: &str) -> MockStep {
+        let granted = manifest::read(manifest);
+        MockStep {
+            subscribe: Some(granted.subscribe),
+            publish: Some(granted.publish),
+            config: granted.config,
+            ..MockStep::default()
+        }
+    }
+
+    /// Sets a value of the configuration, by its dotted key.
+    #[must_use]
+    pub fn with_config(mut self, key: &str, value: impl ToString) -> MockStep {
+        self.config.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// Sets a value of the state.
+    #[must_use]
+    pub fn with_state(mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> MockStep {
+        self.state.insert(key.as_ref().to_vec(), value.as_ref().to_vec());
+        self
+    }
+
+    /// Sets the number of the partitions that the task reads.
+    #[must_use]
+    pub fn with_partition(self, partition: u32) -> MockStep {
+        MockStep { partition, ..self }
+    }
+
+    /// Sets how often the first event was tried before.
+    #[must_use]
+    pub fn with_attempt(self, attempt: u32) -> MockStep {
+        MockStep { attempt, ..self }
+    }
+
+    /// Adds an event to the next step. Its offset is the next of its topic; without a time of its own it has
+    /// the time 0.
+    ///
+    /// # Panics
+    /// When the manifest does not subscribe to the topic.
+    #[track_caller]
+    pub fn event(&mut self, topic: &str, record: Record) -> &mut MockStep {
+        let reads = self.subscribe.as_ref().is_none_or(|subscribe| subscribe.contains(topic));
+        assert!(reads, "the manifest does not subscribe to {topic}");
+        let next = self.offsets.entry(topic.to_owned()).or_default();
+        let offset = *next;
+        *next += 1;
+        let Record { key, value, headers, timestamp_ms } = record;
+        self.events.push(Event {
+            index: 0,
+            topic: topic.to_owned(),
+            partition: self.partition,
+            offset,
+            timestamp_ms: timestamp_ms.unwrap_or(0),
+            append_time_ms: self.offsets.values().sum(),
+            key,
+            value,
+            headers,
+        });
+        self
+    }
+
+    /// Runs `P` on the events that were added. If it succeeds, the next run finds the state that it left.
+    ///
+    /// # Panics
+    /// When there is no event, and wherever the plugin panics.
+    #[track_caller]
+    pub fn run<P: Plugin>(&mut self) -> Outcome {
+        let events = numbered(mem::take(&mut self.events));
+        assert!(!events.is_empty(), "a step has at least one event");
+        let host = MockHost {
+            partition: self.partition,
+            attempt: self.attempt,
+            events: events.len(),
+            publish: self.publish.as_ref(),
+            config: &self.config,
+            state: RefCell::new(mem::take(&mut self.state)),
+            found: RefCell::default(),
+            emitted: RefCell::default(),
+        };
+        let (result, log) = listening(|| P::step(&Step { host: &host, events }));
+        let emitted = if result.is_ok() { host.emitted.take() } else { Vec::new() };
+        self.state = host.into_state(result.is_ok());
+        Outcome { result, emitted, log }
+    }
+
+    /// The configuration, by dotted key.
+    pub fn config(&self) -> &BTreeMap<String, String> {
+        &self.config
+    }
+
+    /// The state, by key.
+    pub fn state(&self) -> &BTreeMap<Vec<u8>, Vec<u8>> {
+        &self.state
+    }
+
+    /// A value of the state, read as JSON.
+    ///
+    /// # Panics
+    /// When it is there and no such JSON.
+    #[track_caller]
+    pub fn state_json<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Option<T> {
+        let value = self.state.get(key.as_ref())?;
+        Some(serde_json::from_slice(value).expect("a value of the state that is such JSON"))
+    }
+}
