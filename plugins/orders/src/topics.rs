@@ -1,0 +1,20 @@
+//! The names of the chain's topics. `examples/order-chain/topics.toml` creates them.
+
+/// Orders as they come in, by customer.
+pub const CUSTOMER_ORDERS: &str = "customer-orders";
+/// One record an item of an order, by product.
+pub const ORDER_LINES: &str = "order-lines";
+/// Every change of a product's stock, by product.
+pub const INVENTORY_UPDATES: &str = "inventory-updates";
+/// What was ordered from suppliers, by product.
+pub const PURCHASE_ORDERS: &str = "purchase-orders";
+/// What suppliers delivered, by product.
+pub const STOCK_RECEIPTS: &str = "stock-receipts";
+/// What became of each order's payment, by customer.
+pub const PAYMENT_PROCESSING: &str = "payment-processing";
+/// Orders that left the house, by customer.
+pub const SHIPMENTS: &str = "shipments";
+/// Points of each order, by customer.
+pub const LOYALTY_POINTS: &str = "loyalty-points";
+/// What each customer was told, by customer.
+pub const CUSTOMER_NOTIFICATIONS: &str = "customer-notifications";
