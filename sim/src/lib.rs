@@ -1,0 +1,54 @@
+//! The simulated world: what a broker sees through its five seams, from a seed.
+//!
+//! A cluster runs on one thread and in a time that jumps ([`run`]), so that hours pass in seconds and a failing seed
+//! can be run again. Each broker has a place ([`broker::SimBroker`]) with a disk that tears, a clock that may be
+//! wrong, and a way to the others that may be slow, lossy or cut; it can be killed at any moment.
+//!
+//! Nothing here knows what a broker does. Stories that are told in this world stand in the tests of the crates that
+//! they are about, and begin with [`for_seeds`].
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`broker`] | one broker's place, and the end of it |
+//! | [`chance`] | random numbers that follow from the seed |
+//! | [`clock`] | time that jumps, and walls that are wrong |
+//! | [`disk`] | a disk that keeps apart what is durable and what a power cut may take |
+//! | [`net`] | delays, losses, doubles, partitions |
+//! | [`spawner`] | a broker's tasks, which end together |
+
+#![forbid(unsafe_code)]
+
+pub mod broker;
+pub mod chance;
+pub mod clock;
+pub mod disk;
+pub mod net;
+pub mod spawner;
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// Runs a future in simulated time: on this thread alone, with time that jumps to the next timer whenever all wait.
+///
+/// # Panics
+/// When the operating system has no resources for a runtime.
+pub fn run<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime without threads and files can be built").block_on(future)
+}
+
+/// Tells a story from the seeds `0..seeds`, or from the one that `TIDEMILL_SEED` names, and says which one failed.
+///
+/// # Panics
+/// When the story does.
+pub fn for_seeds(seeds: u64, story: impl Fn(u64)) {
+    let chosen = std::env::var("TIDEMILL_SEED").ok().and_then(|seed| seed.parse().ok());
+    for seed in chosen.map_or(0..seeds, |seed| seed..seed + 1) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| story(seed))) {
+            eprintln!(
+                "the story failed with seed {seed}; to run it again: TIDEMILL_SEED={seed} cargo test …"
+            );
+            resume_unwind(panic);
+        }
+    }
+}

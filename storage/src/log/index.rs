@@ -1,0 +1,128 @@
+//! Where every batch lies that is not in a sealed segment: per partition, in memory, in the order of the log.
+//!
+//! Bounded by what unsealed segments hold. It is made again from their chunks when a log is opened, follows every
+//! append and truncation at once, and gives up what a seal takes over.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tidemill_core::fault::Fault;
+use tidemill_core::ids::LogIndex;
+use tidemill_protocol::batch::BatchHeader;
+use tidemill_protocol::ids::{Offset, TopicPartition};
+
+use super::entry::{LogEntry, Payload};
+use super::spans::Span;
+
+/// One batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub(super) base: Offset,
+    /// The offset behind its last record.
+    pub(super) end: Offset,
+    /// The entry that holds it.
+    pub(super) index: LogIndex,
+    max_timestamp_ms: i64,
+    /// The latest timestamp of it and of all batches before it here.
+    max_so_far_ms: i64,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    partitions: BTreeMap<TopicPartition, VecDeque<Placed>>,
+}
+
+/// Base, end and latest timestamp of a batch.
+///
+/// # Errors
+/// [`Fault::Damaged`] when it is none.
+pub(super) fn extent(batch: &[u8]) -> Result<(Offset, Offset, i64), Fault> {
+    let header = BatchHeader::parse(batch).map_err(|error| Fault::damaged("a batch of the log", error))?;
+    let end = header.base_offset.plus(u64::from(header.last_offset_delta) + 1);
+    Ok((header.base_offset, end, header.max_timestamp_ms))
+}
+
+impl Index {
+    /// Takes in the batches that lie in `entry`.
+    pub(super) fn add(&mut self, entry: &LogEntry) -> Result<(), Fault> {
+        let Payload::Entry(inner) = &entry.payload else { return Ok(()) };
+        for placed in inner.resident() {
+            let (base, end, max_timestamp_ms) = extent(&placed.batch)?;
+            let batches = self.partitions.entry(placed.at).or_default();
+            let before = batches.back().map_or(i64::MIN, |last| last.max_so_far_ms);
+            let max_so_far_ms = before.max(max_timestamp_ms);
+            batches.push_back(Placed { base, end, index: entry.id.index, max_timestamp_ms, max_so_far_ms });
+        }
+        Ok(())
+    }
+
+    /// Forgets all above `last`; everything, if there is no last.
+    pub(super) fn truncate_after(&mut self, last: Option<LogIndex>) {
+        self.partitions.retain(|_, batches| {
+            while batches.back().is_some_and(|batch| last.is_none_or(|last| batch.index > last)) {
+                batches.pop_back();
+            }
+            !batches.is_empty()
+        });
+    }
+
+    /// Forgets all up to `last`, which a sealed segment holds now.
+    pub(super) fn forget_upto(&mut self, last: LogIndex) {
+        self.partitions.retain(|_, batches| {
+            let kept = batches.partition_point(|batch| batch.index <= last);
+            batches.drain(..kept);
+            !batches.is_empty()
+        });
+    }
+
+    /// The batches of `at`, from the one that holds `offset` (or the next behind it) on.
+    pub(super) fn behind(&self, at: TopicPartition, offset: Offset) -> impl Iterator<Item = Placed> {
+        let batches = self.partitions.get(&at);
+        let skipped = batches.map_or(0, |batches| batches.partition_point(|batch| batch.end <= offset));
+        batches.into_iter().flat_map(move |batches| batches.range(skipped..)).copied()
+    }
+
+    /// The first batch of `at`.
+    pub(super) fn first(&self, at: TopicPartition) -> Option<Placed> {
+        self.partitions.get(&at)?.front().copied()
+    }
+
+    /// The lowest entry from `from` on that holds a batch of `at`.
+    pub(super) fn next_with(&self, at: TopicPartition, from: LogIndex) -> Option<LogIndex> {
+        let batches = self.partitions.get(&at)?;
+        batches.get(batches.partition_point(|batch| batch.index < from)).map(|batch| batch.index)
+    }
+
+    /// The first batch of `at` whose latest timestamp is not below `timestamp_ms`.
+    pub(super) fn at_time(&self, at: TopicPartition, timestamp_ms: i64) -> Option<Placed> {
+        let batches = self.partitions.get(&at)?;
+        batches.get(batches.partition_point(|batch| batch.max_so_far_ms < timestamp_ms)).copied()
+    }
+
+    /// The spans of a segment that ends with `last` and whose chunks begin at `chunks`, in the order of their keys.
+    pub(super) fn spans(&self, chunks: &[LogIndex], last: LogIndex) -> Vec<(TopicPartition, Span)> {
+        let mut spans: Vec<(TopicPartition, Span)> = Vec::new();
+        for (at, batches) in &self.partitions {
+            let mut max_timestamp_ms = i64::MIN;
+            for batch in batches.iter().take_while(|batch| batch.index <= last) {
+                let chunk = chunks[..chunks.partition_point(|first| *first <= batch.index)].last();
+                let place = chunk.map_or(0, |first| first.0);
+                max_timestamp_ms = max_timestamp_ms.max(batch.max_timestamp_ms);
+                match spans.last_mut().filter(|(other, span)| other == at && span.place == place) {
+                    Some((_, span)) => {
+                        (span.end, span.last) = (batch.end, batch.index);
+                        span.max_timestamp_ms = max_timestamp_ms;
+                    }
+                    None => {
+                        let (base, end, index) = (batch.base, batch.end, batch.index);
+                        spans.push((
+                            *at,
+                            Span { base, end, place, first: index, last: index, max_timestamp_ms },
+                        ));
+                    }
+                }
+            }
+        }
+        spans
+    }
+}

@@ -1,0 +1,63 @@
+//! What a caller of the log chooses, and what it is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_core::fault::Fault;
+use tidemill_core::limits;
+
+/// Told of the first fault, once: the process must end.
+pub type OnFault = Arc<dyn Fn(Fault) + Send + Sync>;
+
+/// Called once what was appended is durable, or never will be; in the order of the appends. It runs on the writer's
+/// thread, and must not block.
+pub type Done = Box<dyn FnOnce(Result<(), Fault>) + Send>;
+
+/// How a log is kept.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// Bytes after which a segment takes no more entries.
+    pub segment_bytes: u64,
+    /// Age after which a segment takes no more entries.
+    pub segment_age: Duration,
+    /// Bytes of durable entries that stay in memory.
+    pub tail_bytes: usize,
+    /// A mistake made on purpose, for a test that must find it.
+    #[doc(hidden)]
+    pub planted: Option<Planted>,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        let (segment_bytes, segment_age) = (limits::SEGMENT_BYTES_DEFAULT, limits::SEGMENT_AGE_MAX);
+        LogOptions { segment_bytes, segment_age, tail_bytes: limits::TAIL_BYTES_MAX, planted: None }
+    }
+}
+
+/// Mistakes that tests make on purpose.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planted {
+    /// Appends are acknowledged before they are durable.
+    EarlyAck,
+}
+
+/// Why batches cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// This part of history is damaged, and not served; the rest is.
+    #[error(transparent)]
+    Damaged(Fault),
+    /// The storage failed: the broker must stop.
+    #[error(transparent)]
+    Fault(Fault),
+}
+
+impl From<Fault> for ReadError {
+    fn from(fault: Fault) -> ReadError {
+        match fault {
+            Fault::Damaged { .. } => ReadError::Damaged(fault),
+            Fault::Disk { .. } | Fault::Newer { .. } | Fault::Raft(_) => ReadError::Fault(fault),
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! Reading the log: for Raft by index, and for those who read records by partition, offset and time.
+//!
+//! Whoever reads records may see only what is applied: they say up to where. What is not sealed is found by the
+//! index in memory; what is, by the directory and the spans inside the segment. A sealing that happens in between
+//! moves what we look for from the one to the other, and always shows it in at least one of them: it is listed before
+//! it leaves memory. Every chunk that comes from disk was verified.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tidemill_core::entry::{Entry, PlacedBatch};
+use tidemill_core::fault::Fault;
+use tidemill_core::ids::LogIndex;
+use tidemill_protocol::ids::{Offset, TopicPartition};
+
+use super::chunk::{self, Chunk};
+use super::entry::{LogEntry, Payload};
+use super::index::{self, Placed};
+use super::line::Place;
+use super::segment;
+use super::shared::Shared;
+use super::spans::{Span, Spans};
+use crate::database::Problem;
+
+/// Batches found, and how many more bytes are wanted.
+struct Gathering {
+    at: TopicPartition,
+    next: Offset,
+    upto: LogIndex,
+    bytes_left: usize,
+    found: Vec<(LogIndex, PlacedBatch)>,
+    is_full: bool,
+}
+
+impl Gathering {
+    /// Takes from one entry what is wanted of it.
+    fn take(&mut self, index: LogIndex, entry: &Entry) -> Result<(), Fault> {
+        self.is_full |= index >= self.upto;
+        for placed in entry.resident().filter(|placed| placed.at == self.at) {
+            let (_, end, _) = index::extent(&placed.batch)?;
+            if self.is_full || end <= self.next {
+                continue;
+            }
+            let bytes = placed.batch.len();
+            if bytes > self.bytes_left && !self.found.is_empty() {
+                self.is_full = true;
+                return Ok(());
+            }
+            self.bytes_left = self.bytes_left.saturating_sub(bytes);
+            self.next = end;
+            self.found.push((index, placed.clone()));
+        }
+        Ok(())
+    }
+
+    fn take_logged(&mut self, entry: &LogEntry) -> Result<(), Fault> {
+        match &entry.payload {
+            Payload::Entry(inner) => self.take(entry.id.index, inner),
+            Payload::Blank | Payload::Membership(_) => Ok(()),
+        }
+    }
+}
+
+/// Where the batch lies that holds an offset, or the next one.
+enum Lies {
+    /// In a chunk of a sealed segment, by its first index.
+    Sealed(LogIndex),
+    /// In an entry that is not sealed.
+    Unsealed(Placed),
+    /// Nowhere.
+    Nowhere,
+}
+
+impl Shared {
+    /// See `GroupLog::entries`.
+    pub(super) fn entries(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<LogEntry>, Fault> {
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        let mut next = range.start;
+        let mut push = |entry: &LogEntry| {
+            bytes += chunk::bytes_of(entry);
+            let fits = bytes <= max_bytes || found.is_empty();
+            if fits {
+                found.push(entry.clone());
+            }
+            fits
+        };
+        while next < range.end {
+            let tail_first = {
+                let memory = self.memory();
+                let Some(last) = memory.line.last.filter(|last| next <= last.index.0) else { break };
+                let tail_first = memory.line.tail.first().map_or(last.index.0 + 1, |first| first.0);
+                if next >= tail_first {
+                    memory.line.tail.within(next..range.end).all(&mut push);
+                    break;
+                }
+                tail_first
+            };
+            let Some(chunk) = self.chunk_at(LogIndex(next))? else { break };
+            // What lies on disk above the tail's first entry may be about to be cut off.
+            let end = range.end.min(tail_first);
+            let wanted = chunk.entries.iter().filter(|entry| (next..end).contains(&entry.id.index.0));
+            if !wanted.clone().all(&mut push) {
+                break;
+            }
+            // Nothing wanted lies in the next chunk when there is a hole up to the tail.
+            next = wanted.last().map_or(end, |last| last.id.index.0 + 1);
+        }
+        Ok(found)
+    }
+
+    /// The chunk that holds entry `index` or, where the log has a hole, the next behind it.
+    fn chunk_at(&self, index: LogIndex) -> Result<Option<Arc<Chunk>>, Fault> {
+        loop {
+            let epoch = match self.chunks.get(index) {
+                Ok(chunk) => return Ok(Some(chunk)),
+                Err(epoch) => epoch,
+            };
+            let place = {
+                let memory = self.memory();
+                if let Some(fault) = memory.refusal() {
+                    return Err(fault);
+                }
+                memory.line.place_of(index)
+            };
+            let Some((index, place)) = place else { return Ok(None) };
+            let chunk = match &place {
+                Place::Sealed(number) => {
+                    let read = self.sealed.get(*number).and_then(|file| segment::chunk_with(&file, index));
+                    read.inspect_err(|_| self.sealed.forget(*number))
+                }
+                Place::Open(segment) => segment.chunk_with(index),
+            };
+            let chunk = match (chunk, &place) {
+                (Ok(Some(chunk)), _) => Arc::new(chunk),
+                // It was sealed meanwhile, or the log was cut: the place has changed, or nothing is there any more.
+                (_, Place::Open(segment)) if segment.file.is_closed() => continue,
+                (Ok(None), _) if self.was_cut(index) => return Ok(None),
+                (Ok(None), _) => {
+                    return Err(Fault::damaged(
+                        "the log",
+                        format!("entry {} is nowhere to be found", index.0),
+                    ));
+                }
+                (Err(fault), _) => return Err(fault),
+            };
+            self.chunks.put(&chunk, epoch);
+            return Ok(Some(chunk));
+        }
+    }
+
+    fn was_cut(&self, index: LogIndex) -> bool {
+        let memory = self.memory();
+        memory.line.last.is_none_or(|last| index > last.index) || !memory.cuts.is_empty()
+    }
+
+    /// See `GroupLog::batches`.
+    pub(super) fn batches(
+        &self,
+        at: TopicPartition,
+        from: Offset,
+        upto: LogIndex,
+        max_bytes: usize,
+    ) -> Result<Vec<(LogIndex, PlacedBatch)>, Fault> {
+        let mut gathering =
+            Gathering { at, next: from, upto, bytes_left: max_bytes, found: Vec::new(), is_full: false };
+        while !gathering.is_full {
+            let before = gathering.next;
+            let chunk = match self.lies(at, gathering.next)? {
+                Lies::Nowhere => break,
+                Lies::Sealed(chunk) => chunk,
+                Lies::Unsealed(_) => match self.gather_from_tail(&mut gathering)? {
+                    Some(index) => index,
+                    None => break,
+                },
+            };
+            if chunk >= upto {
+                break;
+            }
+            let Some(chunk) = self.chunk_at(chunk)? else { break };
+            for entry in &chunk.entries {
+                gathering.take_logged(entry)?;
+            }
+            if gathering.next == before && !gathering.is_full {
+                return Err(missing(at, before));
+            }
+        }
+        Ok(gathering.found)
+    }
+
+    /// Gathers what the tail holds; returns the first entry that it does not hold any more.
+    fn gather_from_tail(&self, gathering: &mut Gathering) -> Result<Option<LogIndex>, Fault> {
+        let memory = self.memory();
+        let line = &memory.line;
+        for placed in line.index.behind(gathering.at, gathering.next) {
+            if placed.index >= gathering.upto || gathering.is_full {
+                break;
+            }
+            match line.tail.get(placed.index) {
+                Some(entry) if placed.end > gathering.next => gathering.take_logged(entry)?,
+                Some(_) => {}
+                None => return Ok(Some(placed.index)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// See `GroupLog::index_of`.
+    pub(super) fn index_of(&self, at: TopicPartition, offset: Offset) -> Result<Option<LogIndex>, Fault> {
+        let chunk = match self.lies(at, offset)? {
+            Lies::Nowhere => return Ok(None),
+            Lies::Unsealed(placed) => return Ok(Some(placed.index)),
+            Lies::Sealed(chunk) => chunk,
+        };
+        let holds = |placed: &PlacedBatch| Ok(index::extent(&placed.batch)?.1 > offset);
+        match self.first_in_chunk(chunk, at, holds)? {
+            Some((index, _)) => Ok(Some(index)),
+            None => Err(missing(at, offset)),
+        }
+    }
+
+    /// See `GroupLog::next_with`.
+    pub(super) fn next_with(
+        &self,
+        from: LogIndex,
+        upto: LogIndex,
+        at: &[TopicPartition],
+    ) -> Result<Option<LogIndex>, Fault> {
+        let (in_memory, line, looks_in_sealed) = {
+            let memory = self.memory();
+            let in_memory = at.iter().filter_map(|at| memory.line.index.next_with(*at, from)).min();
+            let sealed = memory.line.sealed.last_key_value().map(|(_, listed)| listed.seal.last.index);
+            (in_memory, memory.line.number, sealed.is_some_and(|last| from <= last))
+        };
+        let mut lowest = in_memory;
+        if looks_in_sealed {
+            for at in at {
+                let sealed = self.next_sealed_with(line, *at, from)?;
+                lowest = [lowest, sealed].into_iter().flatten().min();
+            }
+        }
+        Ok(lowest.filter(|index| *index < upto))
+    }
+
+    fn next_sealed_with(
+        &self,
+        line: u32,
+        at: TopicPartition,
+        from: LogIndex,
+    ) -> Result<Option<LogIndex>, Fault> {
+        let reaches = |span: &Span| span.last >= from;
+        let Some(segment) = self.directory_spans(line, at, |spans| spans.first_where(reaches))? else {
+            return Ok(None);
+        };
+        if segment.first >= from {
+            return Ok(Some(segment.first));
+        }
+        let chunk = self.sealed.spans(&segment, at, |spans| spans.first_where(reaches))?;
+        let chunk = chunk.ok_or_else(|| missing(at, segment.base))?;
+        if chunk.first >= from {
+            return Ok(Some(chunk.first));
+        }
+        let read = self.chunk_at(LogIndex(chunk.place))?.ok_or_else(|| missing(at, chunk.base))?;
+        let holds = |entry: &&LogEntry| match &entry.payload {
+            Payload::Entry(inner) => entry.id.index >= from && inner.resident().any(|placed| placed.at == at),
+            Payload::Blank | Payload::Membership(_) => false,
+        };
+        let found = read.entries.iter().find(holds).map(|entry| entry.id.index);
+        found.map(Some).ok_or_else(|| missing(at, chunk.base))
+    }
+
+    /// See `GroupLog::batch_for_time`.
+    pub(super) fn batch_for_time(
+        &self,
+        at: TopicPartition,
+        timestamp_ms: i64,
+        upto: LogIndex,
+    ) -> Result<Option<(LogIndex, PlacedBatch)>, Fault> {
+        // Memory first: what is sealed after this look is listed before that one.
+        let (unsealed, line) = {
+            let memory = self.memory();
+            (memory.line.index.at_time(at, timestamp_ms), memory.line.number)
+        };
+        let reaches = |span: &Span| span.max_timestamp_ms >= timestamp_ms;
+        let found = match self.directory_spans(line, at, |spans| spans.first_matching(reaches))? {
+            Some(segment) => {
+                let chunk = self.sealed.spans(&segment, at, |spans| spans.first_where(reaches))?;
+                let chunk = chunk.ok_or_else(|| missing(at, segment.base))?;
+                let is_late = |placed: &PlacedBatch| Ok(index::extent(&placed.batch)?.2 >= timestamp_ms);
+                self.first_in_chunk(LogIndex(chunk.place), at, is_late)?
+            }
+            None => {
+                let Some(placed) = unsealed.filter(|placed| placed.index < upto) else { return Ok(None) };
+                self.batches(at, placed.base, upto, 0)?.into_iter().next()
+            }
+        };
+        Ok(found.filter(|(index, _)| *index < upto))
+    }
+
+    /// The first batch of `at` in a chunk for which `is_it` holds.
+    fn first_in_chunk(
+        &self,
+        chunk: LogIndex,
+        at: TopicPartition,
+        is_it: impl Fn(&PlacedBatch) -> Result<bool, Fault>,
+    ) -> Result<Option<(LogIndex, PlacedBatch)>, Fault> {
+        let Some(chunk) = self.chunk_at(chunk)? else { return Ok(None) };
+        for entry in &chunk.entries {
+            let Payload::Entry(inner) = &entry.payload else { continue };
+            for placed in inner.resident().filter(|placed| placed.at == at) {
+                if is_it(placed)? {
+                    return Ok(Some((entry.id.index, placed.clone())));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the batch lies that holds `offset`, or the next one.
+    fn lies(&self, at: TopicPartition, offset: Offset) -> Result<Lies, Fault> {
+        let mut gap_seen = None;
+        loop {
+            let (first, line) = {
+                let memory = self.memory();
+                let first = memory.line.index.first(at);
+                if first.is_some_and(|first| offset >= first.base) || memory.line.sealed.is_empty() {
+                    let placed = memory.line.index.behind(at, offset).next();
+                    return Ok(placed.map_or(Lies::Nowhere, Lies::Unsealed));
+                }
+                (first, memory.line.number)
+            };
+            let holding = self.directory_spans(line, at, |spans| spans.holding(offset))?;
+            if let Some(segment) = holding {
+                let chunk = self.sealed.spans(&segment, at, |spans| spans.holding(offset))?;
+                return chunk
+                    .map(|chunk| Lies::Sealed(LogIndex(chunk.place)))
+                    .ok_or_else(|| missing(at, offset));
+            }
+            // Nothing sealed holds it, so it is the first batch that is not sealed. That begins where the sealed
+            // part ends; if it does not, more was sealed while we looked, or the directory lacks something.
+            let Some(first) = first else { return Ok(Lies::Nowhere) };
+            let last = self.directory_spans(line, at, |spans| spans.at_or_before(Offset(u64::MAX)))?;
+            match last {
+                Some(last) if last.end != first.base && !self.has_hole(last.last, first.index) => {
+                    if gap_seen == Some((last.end, first.base)) {
+                        return Err(missing(at, offset));
+                    }
+                    gap_seen = Some((last.end, first.base));
+                }
+                _ => return Ok(Lies::Unsealed(first)),
+            }
+        }
+    }
+
+    fn has_hole(&self, before: LogIndex, after: LogIndex) -> bool {
+        self.memory().promises.has_hole(before, after)
+    }
+
+    fn directory_spans<T>(
+        &self,
+        line: u32,
+        at: TopicPartition,
+        look: impl FnOnce(&Spans<'_>) -> Result<T, Problem>,
+    ) -> Result<T, Fault> {
+        self.directory.spans(line, at, &|before, after| self.has_hole(before, after), look)
+    }
+}
+
+fn missing(at: TopicPartition, offset: Offset) -> Fault {
+    let what = format!("topic {}, partition {}", at.topic, at.partition.0);
+    Fault::damaged(what, format!("the log should hold offset {}, and does not", offset.0))
+}

@@ -1,0 +1,315 @@
+//! A segment: one database file with the chunks of some stretch of the log.
+//!
+//! ```text
+//!   active ──full, or old──▶ rolled ──all in it is committed──▶ sealed
+//!   written                  may still be cut                   read only, with its index inside
+//! ```
+//!
+//! An active or rolled segment is indexed in memory, and its file is open for writing; a sealed one is opened when
+//! somebody reads it. This file knows one database and its tables; which segments there are, and what state each is
+//! in, is `line.rs`'s.
+//!
+//! Tables: `about` (version; `segment`, what it was made as; `cut`, the turn of the last truncation; `sealed`),
+//! `chunks` ((first index u64, row u8) → bytes; rows in order are one chunk), and once sealed `spans`.
+
+use std::path::{Path, PathBuf};
+
+use bytes::{Bytes, BytesMut};
+use redb::{ReadOnlyTable, ReadableTable, TableDefinition};
+use tidemill_core::fault::Fault;
+use tidemill_core::ids::{LogIndex, Term};
+use tidemill_core::limits;
+use tidemill_core::seams::{Disk, Timestamp};
+use tidemill_protocol::ids::TopicPartition;
+use tidemill_protocol::primitive::{Malformed, Reader, Writer};
+
+use super::chunk::{self, Chunk, Draft};
+use super::cut;
+use super::entry::{LogEntry, LogId};
+use super::sealed;
+use super::spans::{self, Span, SpanTable};
+use crate::database::{Commit, DatabaseFile, Problem, Repair};
+use crate::version::{self, ABOUT};
+
+type ChunkKey = (u64, u8);
+const CHUNKS: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("chunks");
+pub(super) const SPANS: SpanTable = TableDefinition::new("spans");
+const SEGMENT_KEY: &str = "segment";
+const CUT_KEY: &str = "cut";
+const SEALED_KEY: &str = "sealed";
+
+/// What a segment is made as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Birth {
+    /// Its number, which its name bears; never used again.
+    pub(super) number: u64,
+    /// The line it belongs to.
+    pub(super) line: u32,
+    /// The index of its first entry.
+    pub(super) first: LogIndex,
+    /// The entry before that, if there ever was one.
+    pub(super) previous: Option<LogId>,
+    /// What was known to be committed then.
+    pub(super) committed: Option<LogId>,
+    /// The last turn before it.
+    pub(super) turn: u64,
+    /// When it was made.
+    pub(super) made: Timestamp,
+}
+
+/// What a segment is when it is sealed: `last term u64 · last index u64 · last turn u64 · max timestamp i64`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seal {
+    /// Its last entry.
+    pub(super) last: LogId,
+    /// Its last turn.
+    pub(super) turn: u64,
+    /// The latest timestamp of any record in it; `i64::MIN` without records.
+    pub(super) max_timestamp_ms: i64,
+}
+
+/// Where segment `number` of a group lies.
+pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("segment-{number:08}.redb"))
+}
+
+/// The number of the segment that lies at `path`, if one does.
+pub(super) fn number_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix("segment-")?.strip_suffix(".redb")?.parse().ok()
+}
+
+/// A segment that is not sealed.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) birth: Birth,
+    /// Closed once the segment is sealed, or the log is closed.
+    pub(super) file: DatabaseFile,
+}
+
+impl Segment {
+    /// Makes an empty segment, durably.
+    pub(super) fn create(disk: &dyn Disk, folder: &Path, birth: Birth) -> Result<Segment, Fault> {
+        let path = path(folder, birth.number);
+        let file = DatabaseFile::create(disk, &path, limits::SEGMENT_CACHE_BYTES)?;
+        file.write(Commit::OneSync, |transaction| {
+            version::stamp(transaction)?;
+            transaction.open_table(ABOUT)?.insert(SEGMENT_KEY, &birth.encode()[..])?;
+            transaction.open_table(CHUNKS)?;
+            Ok(())
+        })?;
+        file.show(disk)?;
+        Ok(Segment { birth, file })
+    }
+
+    /// Opens a segment that is not sealed, verifying every page.
+    pub(super) fn open(disk: &dyn Disk, path: &Path) -> Result<(Segment, Repair), Fault> {
+        let (file, repair) = DatabaseFile::open(disk, path, limits::SEGMENT_CACHE_BYTES, true)?;
+        version::check(&file)?;
+        Ok((Segment { birth: read_birth(&file)?, file }, repair))
+    }
+
+    /// Writes a turn, durably; returns the bytes that its chunk takes on disk.
+    pub(super) fn write(
+        &self,
+        entries: &[LogEntry],
+        turn: u64,
+        committed: Option<LogId>,
+    ) -> Result<u64, Fault> {
+        let draft = Draft::new(entries, turn, committed);
+        let first = entries[0].id.index.0;
+        self.file.write(Commit::OneSync, |transaction| put_chunk(transaction, first, &draft))
+    }
+
+    /// Removes all entries above `last`, durably; `turn` is this one's.
+    pub(super) fn cut(&self, last: LogIndex, turn: u64, committed: Option<LogId>) -> Result<(), Fault> {
+        let kept = self.chunk_with(last)?.map(|mut chunk| {
+            chunk.entries.retain(|entry| entry.id.index <= last);
+            chunk
+        });
+        self.file.write(Commit::OneSync, |transaction| {
+            let above = last.0 + 1;
+            transaction.open_table(CHUNKS)?.retain_in((above, 0).., |_, _| false)?;
+            if let Some(chunk) = kept.filter(|chunk| !chunk.entries.is_empty()) {
+                let first = chunk.entries[0].id.index.0;
+                transaction.open_table(CHUNKS)?.retain_in((first, 0).., |_, _| false)?;
+                put_chunk(transaction, first, &Draft::new(&chunk.entries, chunk.turn, committed))?;
+            }
+            transaction.open_table(ABOUT)?.insert(CUT_KEY, &turn.to_be_bytes()[..])?;
+            Ok(())
+        })
+    }
+
+    /// The turn of the last truncation, if there was one.
+    pub(super) fn cut_turn(&self) -> Result<Option<u64>, Fault> {
+        let row = version::read_about(&self.file, CUT_KEY)?;
+        let turn = row.map(|row| row.try_into().map(u64::from_be_bytes));
+        turn.transpose()
+            .map_err(|_| Fault::damaged(self.file.path().display().to_string(), "its last cut is malformed"))
+    }
+
+    /// Whether a chunk begins at `index` or later.
+    pub(super) fn has_chunk_from(&self, index: LogIndex) -> Result<bool, Fault> {
+        self.file.read(|transaction| {
+            let table: ReadOnlyTable<ChunkKey, &[u8]> = transaction.open_table(CHUNKS)?;
+            Ok(ReadableTable::range(&table, (index.0, 0)..)?.next().transpose()?.is_some())
+        })
+    }
+
+    /// The chunk that holds entry `index`; `None` when there is none.
+    pub(super) fn chunk_with(&self, index: LogIndex) -> Result<Option<Chunk>, Fault> {
+        chunk_with(&self.file, index)
+    }
+
+    /// Writes the index and the seal; the file is to be closed then. Spans must be in the order of their keys.
+    pub(super) fn seal(&self, seal: Seal, index: &[(TopicPartition, Span)]) -> Result<(), Fault> {
+        self.file.write(Commit::OneSync, |transaction| {
+            let mut table = transaction.open_table(SPANS)?;
+            for (at, span) in index {
+                let key = spans::key(&[], *at, span.base);
+                table.insert(&key[..], &span.encode(&key)[..])?;
+            }
+            transaction.open_table(ABOUT)?.insert(SEALED_KEY, &seal.encode()[..])?;
+            Ok(())
+        })
+    }
+}
+
+fn put_chunk(transaction: &redb::WriteTransaction, first: u64, draft: &Draft<'_>) -> Result<u64, Problem> {
+    let mut table = transaction.open_table(CHUNKS)?;
+    let mut parts = draft.parts();
+    let mut part: &[u8] = &[];
+    let mut taken = 0;
+    for (number, length) in cut::rows(draft.len()).into_iter().enumerate() {
+        taken += cut::page_for(length) as u64;
+        let mut reserved = table.insert_reserve((first, number as u8), length)?;
+        let mut row: &mut [u8] = reserved.as_mut();
+        while !row.is_empty() {
+            if part.is_empty() {
+                part = parts.next().expect("the rows of a chunk are as long as its parts");
+                continue;
+            }
+            let fits = part.len().min(row.len());
+            let (filled, rest) = std::mem::take(&mut row).split_at_mut(fits);
+            filled.copy_from_slice(&part[..fits]);
+            (row, part) = (rest, &part[fits..]);
+        }
+    }
+    Ok(taken)
+}
+
+/// The chunk of `file` that holds entry `index`; `None` when there is none.
+pub(super) fn chunk_with(file: &DatabaseFile, index: LogIndex) -> Result<Option<Chunk>, Fault> {
+    let raw = file.read(|transaction| {
+        let table: ReadOnlyTable<ChunkKey, &[u8]> = transaction.open_table(CHUNKS)?;
+        let found = ReadableTable::range(&table, ..=(index.0, u8::MAX))?.next_back().transpose()?;
+        let Some((key, _)) = found else { return Ok(None) };
+        let (first, rows) = key.value();
+        let mut guards = Vec::new();
+        for (number, row) in ReadableTable::range(&table, (first, 0)..=(first, rows))?.enumerate() {
+            let (key, value) = row?;
+            if usize::from(key.value().1) != number {
+                let what = place(file.path(), first);
+                return Err(Fault::damaged(what, format!("row {number} of it is missing")).into());
+            }
+            guards.push(value);
+        }
+        let mut raw = BytesMut::with_capacity(guards.iter().map(|row| row.value().len()).sum());
+        guards.iter().for_each(|row| raw.extend_from_slice(row.value()));
+        Ok(Some((first, raw.freeze())))
+    })?;
+    let Some((first, raw)) = raw else { return Ok(None) };
+    let chunk = chunk::parse(raw, || place(file.path(), first))?;
+    if chunk.entries.first().is_none_or(|entry| entry.id.index.0 != first) {
+        return Err(Fault::damaged(place(file.path(), first), "it belongs elsewhere"));
+    }
+    Ok(chunk.entries.last().is_some_and(|last| index <= last.id.index).then_some(chunk))
+}
+
+fn place(path: &Path, first: u64) -> String {
+    format!("the chunk at entry {first} of {}", path.display())
+}
+
+/// What a segment was made as.
+fn read_birth(file: &DatabaseFile) -> Result<Birth, Fault> {
+    let name = || file.path().display().to_string();
+    let birth = version::read_about(file, SEGMENT_KEY)?;
+    let birth = birth.ok_or_else(|| Fault::damaged(name(), "it does not say which segment it is"))?;
+    let birth = Birth::decode(birth).map_err(|malformed| Fault::damaged(name(), malformed))?;
+    if number_of(file.path()) != Some(birth.number) {
+        return Err(Fault::damaged(name(), format!("it says that it is segment {}", birth.number)));
+    }
+    Ok(birth)
+}
+
+/// What the directory should hold of a segment that was sealed and closed; `None` when this one was not.
+#[allow(clippy::type_complexity)] // Read once, by recovery, and taken apart at once.
+pub(super) fn read_sealed(
+    disk: &dyn Disk,
+    path: &Path,
+) -> Result<Option<(Birth, Seal, Vec<(TopicPartition, Span)>)>, Fault> {
+    let Some(file) = DatabaseFile::open_closed(disk, path, limits::SEALED_CACHE_BYTES)? else {
+        return Ok(None);
+    };
+    version::check(&file)?;
+    let birth = read_birth(&file)?;
+    let Some(seal) = read_seal(&file)? else { return Ok(None) };
+    Ok(Some((birth, seal, sealed::summary(&file, birth.number)?)))
+}
+
+/// The seal of a sealed segment.
+pub(super) fn read_seal(file: &DatabaseFile) -> Result<Option<Seal>, Fault> {
+    let seal = version::read_about(file, SEALED_KEY)?.map(Seal::decode).transpose();
+    seal.map_err(|malformed| Fault::damaged(file.path().display().to_string(), malformed))
+}
+
+impl Birth {
+    /// `number u64 · line u32 · first index u64 · turn u64 · made u64 · previous · committed`, the last two each
+    /// `1 u8 · term u64 · index u64`, or `0 u8`.
+    fn encode(&self) -> Bytes {
+        let mut writer = Writer::with_capacity(72);
+        writer.u64(self.number).u32(self.line).u64(self.first.0).u64(self.turn).u64(self.made.0);
+        for id in [self.previous, self.committed] {
+            match id {
+                Some(id) => writer.u8(1).u64(id.term.0).u64(id.index.0),
+                None => writer.u8(0),
+            };
+        }
+        writer.finish()
+    }
+
+    fn decode(row: Vec<u8>) -> Result<Birth, Malformed> {
+        let mut reader = Reader::new(Bytes::from(row));
+        let (number, line) = (reader.u64("number")?, reader.u32("line")?);
+        let first = LogIndex(reader.u64("first index")?);
+        let (turn, made) = (reader.u64("turn")?, Timestamp(reader.u64("made")?));
+        let mut id = || -> Result<Option<LogId>, Malformed> {
+            if reader.u8("log id")? == 0 {
+                return Ok(None);
+            }
+            Ok(Some(LogId { term: Term(reader.u64("term")?), index: LogIndex(reader.u64("index")?) }))
+        };
+        let (previous, committed) = (id()?, id()?);
+        reader.finish("segment")?;
+        Ok(Birth { number, line, first, previous, committed, turn, made })
+    }
+}
+
+impl Seal {
+    pub(super) fn encode(&self) -> Bytes {
+        let mut writer = Writer::with_capacity(32);
+        writer.u64(self.last.term.0).u64(self.last.index.0).u64(self.turn).i64(self.max_timestamp_ms);
+        writer.finish()
+    }
+
+    fn decode(row: Vec<u8>) -> Result<Seal, Malformed> {
+        let mut reader = Reader::new(Bytes::from(row));
+        let seal = Seal::read(&mut reader)?;
+        reader.finish("seal")?;
+        Ok(seal)
+    }
+
+    pub(super) fn read(reader: &mut Reader) -> Result<Seal, Malformed> {
+        let last = LogId { term: Term(reader.u64("last term")?), index: LogIndex(reader.u64("last index")?) };
+        Ok(Seal { last, turn: reader.u64("last turn")?, max_timestamp_ms: reader.i64("latest timestamp")? })
+    }
+}

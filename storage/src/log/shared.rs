@@ -1,0 +1,158 @@
+//! What the handles of a log, its writer and its sealer share.
+//!
+//! One lock guards all that is in memory; it is never held while the disk is asked for anything. Files are written by
+//! the writer and by the sealer alone.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+use tidemill_core::fault::Fault;
+use tidemill_core::ids::LogIndex;
+use tidemill_core::seams::{Clock, Disk};
+use tokio::sync::{Notify, watch};
+
+use super::cache::ChunkCache;
+use super::chunk;
+use super::directory::Directory;
+use super::entry::{LogEntry, LogId};
+use super::line::Line;
+use super::promises::Promises;
+use super::sealed::SealedFiles;
+use super::work::Work;
+use super::{LogOptions, OnFault};
+
+/// The shared part of a log.
+pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) folder: PathBuf,
+    pub(super) options: LogOptions,
+    pub(super) on_fault: OnFault,
+    pub(super) directory: Directory,
+    pub(super) sealed: SealedFiles,
+    pub(super) chunks: ChunkCache,
+    memory: Mutex<Memory>,
+    /// There is work for the writer.
+    pub(super) work: Notify,
+    /// There may be a segment to seal.
+    pub(super) sealing: Notify,
+    /// Something became durable.
+    pub(super) room: Notify,
+    /// How the log was closed, once it is.
+    pub(super) closed: watch::Sender<Option<Result<(), Fault>>>,
+    /// Whether the sealer has ended.
+    pub(super) sealer_ended: watch::Sender<bool>,
+}
+
+/// What is in memory.
+pub(super) struct Memory {
+    /// The log.
+    pub(super) line: Line,
+    /// The records of a snapshot that is being installed.
+    pub(super) incoming: Option<Line>,
+    /// What is durably remembered.
+    pub(super) promises: Promises,
+    /// The highest entry known to be committed.
+    pub(super) committed: Option<LogId>,
+    /// The first entry that is not durable.
+    pub(super) next_durable: LogIndex,
+    /// Where truncations that are queued cut: what an earlier turn writes above is not durable.
+    pub(super) cuts: VecDeque<LogIndex>,
+    /// Bytes appended and not durable.
+    pub(super) unsynced_bytes: usize,
+    pub(super) queue: VecDeque<Work>,
+    pub(super) fault: Option<Fault>,
+    /// No new work is taken.
+    pub(super) is_closing: bool,
+}
+
+impl Shared {
+    pub(super) fn new(
+        (disk, clock): (Arc<dyn Disk>, Arc<dyn Clock>),
+        folder: PathBuf,
+        (options, on_fault): (LogOptions, OnFault),
+        directory: Directory,
+        memory: Memory,
+    ) -> Shared {
+        Shared {
+            sealed: SealedFiles::new(disk.clone(), folder.clone()),
+            disk,
+            clock,
+            folder,
+            options,
+            on_fault,
+            directory,
+            chunks: ChunkCache::default(),
+            memory: Mutex::new(memory),
+            work: Notify::new(),
+            sealing: Notify::new(),
+            room: Notify::new(),
+            closed: watch::Sender::new(None),
+            sealer_ended: watch::Sender::new(false),
+        }
+    }
+
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock()
+    }
+
+    /// Queues work, or refuses it.
+    pub(super) fn queue(&self, memory: MutexGuard<'_, Memory>, work: Work) {
+        let mut memory = memory;
+        match memory.refusal() {
+            None => {
+                memory.queue.push_back(work);
+                drop(memory);
+                self.work.notify_one();
+            }
+            Some(fault) => {
+                drop(memory);
+                work.into_replies().into_iter().for_each(|done| done(Err(fault.clone())));
+            }
+        }
+    }
+
+    /// Ends the log: nothing more is written, and all who wait are told why. Only the first fault counts.
+    pub(super) fn fail(&self, fault: &Fault) {
+        let mut memory = self.memory();
+        if memory.fault.is_some() {
+            return;
+        }
+        memory.fault = Some(fault.clone());
+        let queue = std::mem::take(&mut memory.queue);
+        drop(memory);
+        (self.on_fault)(fault.clone());
+        queue.into_iter().flat_map(Work::into_replies).for_each(|done| done(Err(fault.clone())));
+        self.room.notify_waiters();
+        self.work.notify_one();
+        self.sealing.notify_one();
+    }
+}
+
+impl Memory {
+    /// Why no work is taken, if none is.
+    pub(super) fn refusal(&self) -> Option<Fault> {
+        let closed = self.is_closing.then(|| Fault::disk("the log", "it is closed"));
+        self.fault.clone().or(closed)
+    }
+
+    /// The line of this number.
+    pub(super) fn line_mut(&mut self, number: u32) -> Option<&mut Line> {
+        if self.line.number == number {
+            return Some(&mut self.line);
+        }
+        self.incoming.as_mut().filter(|line| line.number == number)
+    }
+
+    /// Entries of `line` were synced.
+    pub(super) fn synced(&mut self, line: u32, entries: &[LogEntry]) {
+        let Some(last) = entries.last().filter(|_| self.line.number == line) else { return };
+        let bytes: usize = entries.iter().map(chunk::bytes_of).sum();
+        self.unsynced_bytes = self.unsynced_bytes.saturating_sub(bytes);
+        let cut = self.cuts.iter().min().copied().unwrap_or(LogIndex(u64::MAX));
+        self.next_durable = LogIndex(last.id.index.0 + 1).min(cut);
+        self.line.tail.trim(self.next_durable);
+    }
+}

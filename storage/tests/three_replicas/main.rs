@@ -1,0 +1,12 @@
+//! Three replicas tell one story, and an empty one joins them.
+//!
+//! Each test is a story that follows from a seed. When one fails, it names the seed; with `TIDEMILL_SEED` it is told
+//! again, word for word.
+
+mod alone;
+mod cluster;
+mod joining;
+mod losing;
+mod one_story;
+mod refused;
+mod storm;
