@@ -1,0 +1,55 @@
+//! How clients reach the brokers, on each transport.
+
+use std::net::SocketAddr;
+
+use parking_lot::RwLock;
+use tidemill_core::ids::BrokerId;
+
+use crate::requests::Transport;
+
+/// Addresses of this broker. Metadata answers with those of the transport on which it was asked.
+#[derive(Debug)]
+pub struct Addresses {
+    /// The broker.
+    pub broker: BrokerId,
+    /// The cluster's id.
+    pub cluster: String,
+    advertised: RwLock<Advertised>,
+}
+
+#[derive(Debug, Default)]
+struct Advertised {
+    quic: Option<(String, u16)>,
+    tcp: Option<(String, u16)>,
+}
+
+impl Addresses {
+    /// None yet.
+    pub fn new(broker: BrokerId, cluster: String) -> Addresses {
+        Addresses { broker, cluster, advertised: RwLock::default() }
+    }
+
+    /// From now on clients of a transport are told this: what was configured, or where the broker listens.
+    pub fn advertise(&self, transport: Transport, configured: Option<&str>, bound: SocketAddr) {
+        let split = configured.and_then(|address| {
+            let (host, port) = address.rsplit_once(':')?;
+            Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
+        });
+        let address = split.unwrap_or_else(|| (bound.ip().to_string(), bound.port()));
+        let mut advertised = self.advertised.write();
+        match transport {
+            Transport::Quic => advertised.quic = Some(address),
+            Transport::Tcp => advertised.tcp = Some(address),
+        }
+    }
+
+    /// Host and port for clients of a transport.
+    pub fn of(&self, transport: Transport) -> (String, u16) {
+        let advertised = self.advertised.read();
+        let address = match transport {
+            Transport::Quic => &advertised.quic,
+            Transport::Tcp => &advertised.tcp,
+        };
+        address.clone().unwrap_or_default()
+    }
+}

@@ -1,0 +1,153 @@
+//! The admin API: everything that Kafka's protocol has no message for, as JSON over HTTP/1.1 over TLS, with client
+//! certificates.
+//!
+//! | path | file |
+//! |---|---|
+//! | `/v1/cluster` | here |
+//! | `/v1/topics` | [`topics`] |
+//! | `/v1/components`, `/v1/plugins` | [`plugins`] |
+//! | `/v1/shards` | [`shards`] |
+//! | `/healthz`, `/readyz`, `/metrics`, on a listener of their own | [`health`] |
+//!
+//! What goes wrong is told as a [`problem`] document.
+
+pub mod health;
+pub mod plugins;
+pub mod problem;
+pub mod shards;
+pub mod topics;
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
+use tidemill_core::catalog::{self, DEFAULT_TENANT};
+use tidemill_core::limits;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::broker::Broker;
+use crate::tls::{ALPN_ADMIN, Tls, TlsError};
+use problem::Problem;
+
+/// Connections at once.
+const CONNECTIONS_MAX: usize = 256;
+
+/// The admin API of a broker.
+pub struct Admin {
+    broker: Arc<Broker>,
+    tls: Arc<Tls>,
+}
+
+/// Until there are tenants, everybody is of the default one.
+const TENANT: &str = DEFAULT_TENANT;
+
+impl Admin {
+    /// The API of an open broker.
+    pub fn new(broker: Arc<Broker>, tls: Arc<Tls>) -> Admin {
+        Admin { broker, tls }
+    }
+
+    /// Serves connections until `stop` says so.
+    ///
+    /// # Errors
+    /// [`TlsError`] when the certificates do not do.
+    pub fn serve(
+        self,
+        listener: TcpListener,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<impl Future<Output = ()> + Send + 'static, TlsError> {
+        let acceptor = TlsAcceptor::from(Arc::new(self.tls.server(ALPN_ADMIN)?));
+        let spawner = self.broker.world.spawner.clone();
+        let router = router(self.broker);
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Ok(async move {
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    _ = stop.wait_for(|stop| *stop) => return,
+                };
+                let Ok((connection, _)) = accepted else { continue };
+                let Ok(place) = room.clone().try_acquire_owned() else { continue };
+                let (acceptor, router) = (acceptor.clone(), router.clone());
+                let mut stop = stop.clone();
+                let serving = async move {
+                    let Ok(connection) = acceptor.accept(connection).await else { return };
+                    let service = TowerToHyperService::new(router);
+                    let mut http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    http.http1().half_close(true);
+                    let serving = http.serve_connection(TokioIo::new(connection), service);
+                    tokio::pin!(serving);
+                    tokio::select! {
+                        _ = serving.as_mut() => {}
+                        () = async { drop(stop.wait_for(|stop| *stop).await) } => {
+                            serving.as_mut().graceful_shutdown();
+                            let _ = serving.await;
+                        }
+                    }
+                    drop(place);
+                };
+                spawner.task("admin connection", Box::pin(serving));
+            }
+        })
+    }
+}
+
+/// All paths.
+fn router(broker: Arc<Broker>) -> Router {
+    Router::new()
+        .route("/v1/cluster", get(cluster))
+        .route("/v1/topics", get(topics::list).post(topics::create))
+        .route("/v1/topics/{name}", get(topics::describe))
+        .route("/v1/components/{digest}", put(plugins::upload).get(plugins::download))
+        .route("/v1/plugins", get(plugins::list).post(plugins::deploy))
+        .route("/v1/plugins/check", post(plugins::check))
+        .route("/v1/plugins/{name}", get(plugins::describe))
+        .route("/v1/plugins/{name}/tasks/{partition}/state", get(plugins::state))
+        .route("/v1/shards", get(shards::list))
+        .route("/v1/shards/{shard}/log", get(shards::log))
+        .fallback(|| async { Problem::not_found("there is no such path") })
+        .layer(DefaultBodyLimit::max(limits::COMPONENT_BYTES_MAX + 1))
+        .with_state(broker)
+}
+
+/// The cluster, as the API shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ClusterView {
+    id: String,
+    version: &'static str,
+    feature_level: u32,
+    broker: u64,
+    brokers: Vec<u64>,
+    shards: u16,
+    topics: usize,
+    plugins: usize,
+    /// Batches that crossed shards since this broker started.
+    shipped_batches: u64,
+    /// What was found lost when this broker started, by group.
+    losses: Vec<String>,
+}
+
+async fn cluster(State(broker): State<Arc<Broker>>) -> Result<Json<ClusterView>, Problem> {
+    let view = broker.catalog.view();
+    let cluster = catalog::cluster(&view)?.ok_or_else(|| Problem::not_found("the cluster is not formed"))?;
+    let losses = broker.losses.iter().map(|loss| format!("{}: {:?}", loss.group, loss.recovery.amnesia));
+    Ok(Json(ClusterView {
+        id: cluster.id,
+        version: env!("CARGO_PKG_VERSION"),
+        feature_level: cluster.feature_level,
+        broker: broker.identity.broker.0,
+        brokers: cluster.brokers.iter().map(|broker| broker.0).collect(),
+        shards: cluster.shards,
+        topics: catalog::topics(&view)?.len(),
+        plugins: catalog::deployments(&view)?.len(),
+        shipped_batches: broker.metrics.shipped_batches(),
+        losses: losses.collect(),
+    }))
+}

@@ -1,0 +1,205 @@
+//! Components and plugins.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+use tidemill_core::catalog::{self, Deployment};
+use tidemill_core::ids::{Digest, TaskId};
+use tidemill_core::manifest::Manifest;
+use tidemill_core::tables::{Key, View, end_of_prefix};
+use tidemill_protocol::ids::Partition;
+
+use super::TENANT;
+use super::problem::Problem;
+use crate::broker::Broker;
+use crate::plugins::{Deployed, TaskState};
+
+/// A plugin to deploy; its component was uploaded before.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Deploy {
+    manifest: Manifest,
+    digest: String,
+}
+
+/// A plugin, as the API shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PluginView {
+    name: String,
+    id: u64,
+    generation: u32,
+    digest: String,
+    deployed_at_ms: u64,
+    subscribe: Vec<String>,
+    publish: Vec<String>,
+    dead_letter: String,
+    lag_records: u64,
+    /// Tasks that take steps, of all.
+    running: usize,
+    tasks: usize,
+    /// Whether this call changed anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed: Option<bool>,
+    /// The whole deployment and its tasks, where it is described.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployment: Option<Deployment>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    state: Vec<TaskState>,
+}
+
+fn view(broker: &Broker, deployment: &Deployment) -> Result<PluginView, Problem> {
+    let state = broker.plugins.describe(deployment)?;
+    let spec = &deployment.spec;
+    Ok(PluginView {
+        name: deployment.name.clone(),
+        id: deployment.id.0,
+        generation: deployment.generation.0,
+        digest: deployment.digest.to_string(),
+        deployed_at_ms: deployment.deployed_at.0,
+        subscribe: spec.inputs.iter().map(|input| input.name.clone()).collect(),
+        publish: spec.outputs.iter().map(|output| output.name.clone()).collect(),
+        dead_letter: spec.dead_letter.name.clone(),
+        lag_records: state.iter().map(|task| task.lag_records).sum(),
+        running: state.iter().filter(|task| task.status == "running").count(),
+        tasks: state.len(),
+        changed: None,
+        deployment: None,
+        state,
+    })
+}
+
+/// Keeps a component.
+pub async fn upload(
+    State(broker): State<Arc<Broker>>,
+    Path(digest): Path<String>,
+    body: Bytes,
+) -> Result<StatusCode, Problem> {
+    broker.plugins.components.put(read_digest(&digest)?, &body)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A component's bytes.
+pub async fn download(
+    State(broker): State<Arc<Broker>>,
+    Path(digest): Path<String>,
+) -> Result<Bytes, Problem> {
+    let wanted = read_digest(&digest)?;
+    let component = broker.plugins.components.get(wanted).map_err(crate::components::ComponentError::from)?;
+    component.ok_or_else(|| Problem::not_found(format!("there is no component {digest}")))
+}
+
+/// Deploys a plugin; answers once every task runs.
+pub async fn deploy(
+    State(broker): State<Arc<Broker>>,
+    body: Result<Json<Deploy>, JsonRejection>,
+) -> Result<Json<PluginView>, Problem> {
+    let Json(Deploy { manifest, digest }) = body?;
+    let deployed = broker.plugins.deploy(TENANT, manifest, read_digest(&digest)?, false).await?;
+    answer(&broker, deployed)
+}
+
+/// Says what a deployment would come to.
+pub async fn check(
+    State(broker): State<Arc<Broker>>,
+    body: Result<Json<Deploy>, JsonRejection>,
+) -> Result<Json<PluginView>, Problem> {
+    let Json(Deploy { manifest, digest }) = body?;
+    let deployed = broker.plugins.deploy(TENANT, manifest, read_digest(&digest)?, true).await?;
+    answer(&broker, deployed)
+}
+
+fn answer(broker: &Broker, deployed: Deployed) -> Result<Json<PluginView>, Problem> {
+    let plugin = view(broker, &deployed.deployment)?;
+    Ok(Json(PluginView { changed: Some(deployed.changed), deployment: Some(deployed.deployment), ..plugin }))
+}
+
+/// All plugins of the tenant.
+pub async fn list(State(broker): State<Arc<Broker>>) -> Result<Json<Vec<PluginView>>, Problem> {
+    let deployments = broker.deployments()?;
+    let own = deployments.iter().filter(|deployment| deployment.tenant == TENANT);
+    let brief =
+        |deployment| view(&broker, deployment).map(|plugin| PluginView { state: Vec::new(), ..plugin });
+    Ok(Json(own.map(brief).collect::<Result<_, _>>()?))
+}
+
+/// One plugin with its tasks.
+pub async fn describe(
+    State(broker): State<Arc<Broker>>,
+    Path(name): Path<String>,
+) -> Result<Json<PluginView>, Problem> {
+    let deployment = find(&broker, &name)?;
+    let plugin = view(&broker, &deployment)?;
+    Ok(Json(PluginView { deployment: Some(deployment), ..plugin }))
+}
+
+/// Which part of a state.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Page {
+    /// Only keys behind this one, in hexadecimal.
+    after: Option<String>,
+    /// At most so many.
+    limit: Option<usize>,
+}
+
+/// A part of a task's state: keys and values in hexadecimal.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StatePage {
+    rows: Vec<(String, String)>,
+    /// The last key here, when there may be more behind it.
+    next: Option<String>,
+}
+
+/// Rows of one page, at most.
+const PAGE_ROWS_MAX: usize = 10_000;
+
+/// The state of a task, page by page, as its last committed step left it.
+pub async fn state(
+    State(broker): State<Arc<Broker>>,
+    Path((name, partition)): Path<(String, u32)>,
+    Query(page): Query<Page>,
+) -> Result<Json<StatePage>, Problem> {
+    let deployment = find(&broker, &name)?;
+    if partition >= deployment.spec.tasks() {
+        return Err(Problem::not_found(format!("{name} has no task {partition}")));
+    }
+    let task = TaskId { deployment: deployment.id, partition: Partition(partition) };
+    let shard = &broker.shards[usize::from(deployment.spec.home_of(task.partition).0)];
+    let prefix = Key::state_prefix(task);
+    let start = match &page.after {
+        None => prefix.clone(),
+        Some(after) => {
+            let mut key = prefix.to_vec();
+            let after = HEXLOWER.decode(after.as_bytes());
+            key.extend(after.map_err(|_| Problem::invalid("after: not hexadecimal"))?);
+            key.push(0);
+            key.into()
+        }
+    };
+    let limit = page.limit.unwrap_or(PAGE_ROWS_MAX).clamp(1, PAGE_ROWS_MAX);
+    let found = shard.group.tables().scan(&start, end_of_prefix(&prefix).as_deref(), limit)?;
+    let is_full = found.len() == limit;
+    let rows: Vec<_> = found
+        .iter()
+        .map(|(key, value)| (HEXLOWER.encode(&key[prefix.len()..]), HEXLOWER.encode(value)))
+        .collect();
+    let next = rows.last().filter(|_| is_full).map(|(key, _)| key.clone());
+    Ok(Json(StatePage { rows, next }))
+}
+
+fn find(broker: &Broker, name: &str) -> Result<Deployment, Problem> {
+    let found = catalog::deployment(&broker.catalog.view(), TENANT, name)?;
+    found.ok_or_else(|| Problem::not_found(format!("there is no plugin {name}")))
+}
+
+fn read_digest(text: &str) -> Result<Digest, Problem> {
+    text.parse().map_err(|why: &str| Problem::invalid(why))
+}

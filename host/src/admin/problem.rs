@@ -1,0 +1,170 @@
+//! Problems, as RFC 9457 has them: what is wrong, with which field, and whether trying again may help.
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tidemill_core::fault::Fault;
+use tidemill_core::rejection::Rejection;
+use tidemill_protocol::error::{ErrorCode, Outcome};
+
+use crate::catalog::Unchanged;
+use crate::components::ComponentError;
+use crate::plugins::DeployError;
+use crate::shards::Refused;
+
+/// What went wrong.
+#[derive(Debug, Clone, Serialize)]
+pub struct Problem {
+    /// The status, as in the response's head.
+    pub status: u16,
+    /// The kind of problem, in words that do not change.
+    pub title: &'static str,
+    /// This one, in words.
+    pub detail: String,
+    /// Kafka's code for it.
+    pub code: i16,
+    /// Kafka's name for it.
+    pub name: String,
+    /// Whether the same request may succeed later.
+    pub retriable: bool,
+    /// Whether it took effect: `applied`, `not applied` or `unknown`.
+    pub outcome: String,
+    /// What is wrong with which field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Field>,
+}
+
+/// A field that is wrong.
+#[derive(Debug, Clone, Serialize)]
+pub struct Field {
+    /// Which.
+    pub field: String,
+    /// Why.
+    pub why: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, title: &'static str, code: ErrorCode, detail: impl Into<String>) -> Problem {
+        let row = code.row();
+        Problem {
+            status: status.as_u16(),
+            title,
+            detail: detail.into(),
+            code: code.0,
+            name: code.to_string(),
+            retriable: row.retriable,
+            outcome: row.outcome.to_string(),
+            fields: Vec::new(),
+        }
+    }
+
+    /// The thing is not there.
+    pub fn not_found(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, "Not found", ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, detail)
+    }
+
+    /// The request makes no sense.
+    pub fn invalid(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, "Invalid request", ErrorCode::INVALID_REQUEST, detail)
+    }
+
+    fn with(mut self, field: impl Into<String>, why: impl Into<String>) -> Problem {
+        self.fields.push(Field { field: field.into(), why: why.into() });
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self)).into_response()
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Problem {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Problem::new(status, "Storage failed", ErrorCode::KAFKA_STORAGE_ERROR, fault.to_string())
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Problem {
+        Problem::invalid(rejection.body_text())
+    }
+}
+
+impl From<Unchanged> for Problem {
+    fn from(unchanged: Unchanged) -> Problem {
+        let detail = unchanged.to_string();
+        match unchanged {
+            Unchanged::Rejected(rejection) => {
+                let (status, title) = match rejection {
+                    Rejection::Exists(_) => (StatusCode::CONFLICT, "Exists already"),
+                    Rejection::Missing(_) | Rejection::NoPartition(_) => (StatusCode::NOT_FOUND, "Not found"),
+                    Rejection::Limit(_) => (StatusCode::FORBIDDEN, "Limit reached"),
+                    _ => (StatusCode::BAD_REQUEST, "Invalid request"),
+                };
+                Problem::new(status, title, rejection.code(), detail)
+            }
+            Unchanged::Refused(Refused::Fault(fault)) => fault.into(),
+            Unchanged::Refused(refused @ (Refused::NotLeader | Refused::Unknown)) => {
+                let code = ErrorCode::NOT_LEADER_OR_FOLLOWER;
+                let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "No leader", code, detail);
+                let outcome = match refused {
+                    Refused::NotLeader => Outcome::NotApplied,
+                    _ => Outcome::Unknown,
+                };
+                Problem { outcome: outcome.to_string(), ..problem }
+            }
+        }
+    }
+}
+
+impl From<ComponentError> for Problem {
+    fn from(error: ComponentError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            ComponentError::Missing(_) => Problem::not_found(detail),
+            ComponentError::Disk(_) => {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                Problem::new(status, "Storage failed", ErrorCode::KAFKA_STORAGE_ERROR, detail)
+            }
+            ComponentError::TooLarge(_) => {
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Too large", ErrorCode::MESSAGE_TOO_LARGE, detail)
+            }
+            ComponentError::Digest { .. } | ComponentError::Compile(_) | ComponentError::Load(_) => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                let problem =
+                    Problem::new(status, "Component refused", ErrorCode::INVALID_REQUEST, detail.clone());
+                problem.with("component", detail)
+            }
+        }
+    }
+}
+
+impl From<DeployError> for Problem {
+    fn from(error: DeployError) -> Problem {
+        let detail = error.to_string();
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        match error {
+            DeployError::Manifest(errors) => {
+                let problem = Problem::new(status, "Manifest refused", ErrorCode::INVALID_CONFIG, detail);
+                errors.into_iter().fold(problem, |problem, error| problem.with(error.key, error.why))
+            }
+            DeployError::Component(error) => error.into(),
+            DeployError::Start { topic, why } => {
+                let problem = Problem::new(status, "Start refused", ErrorCode::OFFSET_OUT_OF_RANGE, detail);
+                problem.with(format!("subscribe.{topic}.from"), why)
+            }
+            DeployError::Unchanged(unchanged) => unchanged.into(),
+            DeployError::Task { .. } => {
+                let problem =
+                    Problem::new(status, "Task does not run", ErrorCode::UNKNOWN_SERVER_ERROR, detail);
+                Problem { outcome: Outcome::Applied.to_string(), ..problem }
+            }
+        }
+    }
+}

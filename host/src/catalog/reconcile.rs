@@ -1,0 +1,106 @@
+//! Putting into the shards what the catalog wants: partitions and tasks.
+//!
+//! The catalog commits first, so a broker that dies in between finds the rest to do when it comes back. Commands
+//! that a shard has carried out already do nothing, and what is there already is not asked for again.
+
+use std::collections::BTreeMap;
+
+use tidemill_core::catalog::{self, Deployment, TopicRow};
+use tidemill_core::fault::Fault;
+use tidemill_core::ids::{Generation, ShardId, TaskId};
+use tidemill_core::rows::TaskRow;
+use tidemill_core::shard::control::{Control, NewPartition, NewTask};
+use tidemill_core::tables::{self, Key};
+use tidemill_protocol::ids::{Offset, Partition, TopicPartition};
+
+use super::Catalog;
+use crate::shards::Refused;
+use crate::shards::shard::Shard;
+use std::sync::Arc;
+
+/// Does everything that the catalog wants and the shards have not.
+///
+/// # Errors
+/// [`Refused`] when a shard does not take it; what is not done is to be tried again.
+pub async fn all(catalog: &Catalog, shards: &[Arc<Shard>]) -> Result<(), Refused> {
+    let topics = catalog::topics(&catalog.view())?;
+    create_partitions(catalog, shards, &topics).await?;
+    for deployment in catalog::deployments(&catalog.view())? {
+        start_tasks(shards, &deployment).await?;
+    }
+    Ok(())
+}
+
+/// Makes the partitions of topics that their shards do not hold yet.
+///
+/// # Errors
+/// [`Refused`] when a shard does not take it.
+pub async fn create_partitions(
+    catalog: &Catalog,
+    shards: &[Arc<Shard>],
+    topics: &[TopicRow],
+) -> Result<(), Refused> {
+    let mut missing: BTreeMap<ShardId, Vec<NewPartition>> = BTreeMap::new();
+    for topic in topics {
+        let places = catalog::shards_of(&catalog.view(), topic)?;
+        for (partition, shard) in (0..).zip(places) {
+            let at = TopicPartition { topic: topic.id, partition: Partition(partition) };
+            if find(shards, shard)?.partition(at)?.is_none() {
+                let batch_bytes_max = topic.settings.max_message_bytes;
+                missing.entry(shard).or_default().push(NewPartition {
+                    topic: topic.id,
+                    partition,
+                    batch_bytes_max,
+                });
+            }
+        }
+    }
+    let commands =
+        missing.into_iter().map(|(shard, partitions)| (shard, Control::CreatePartitions { partitions }));
+    command_all(shards, commands).await
+}
+
+/// Starts the tasks of a deployment's newest generation that their shards do not run yet.
+///
+/// # Errors
+/// [`Refused`] when a shard does not take it.
+pub async fn start_tasks(shards: &[Arc<Shard>], deployment: &Deployment) -> Result<(), Refused> {
+    let mut missing: BTreeMap<ShardId, Vec<NewTask>> = BTreeMap::new();
+    let spec = &deployment.spec;
+    for (partition, starts) in (0..).zip(&deployment.starts) {
+        let id = spec.home_of(Partition(partition));
+        let shard = find(shards, id)?;
+        let task = TaskId { deployment: spec.deployment, partition: Partition(partition) };
+        if generation(shard, task)? >= Some(spec.generation) {
+            continue;
+        }
+        let place = |topic| TopicPartition { topic, partition: Partition(partition) };
+        let inputs = spec.inputs.iter().map(|input| place(input.topic));
+        let offsets: Vec<_> = inputs.zip(starts.iter().map(|start| Offset(*start))).collect();
+        let cursor = shard.cursor_at(&offsets)?;
+        missing.entry(id).or_default().push(NewTask { partition, cursor, starts: starts.clone() });
+    }
+    let command = |tasks| Control::StartTasks { spec: Box::new(spec.clone()), tasks };
+    command_all(shards, missing.into_iter().map(|(shard, tasks)| (shard, command(tasks)))).await
+}
+
+fn generation(shard: &Shard, task: TaskId) -> Result<Option<Generation>, Fault> {
+    let row = tables::read::<TaskRow>(&shard.group.tables(), &Key::Task(task))?;
+    Ok(row.map(|row| row.generation))
+}
+
+async fn command_all(
+    shards: &[Arc<Shard>],
+    commands: impl Iterator<Item = (ShardId, Control)>,
+) -> Result<(), Refused> {
+    for (shard, command) in commands {
+        find(shards, shard)?.control(&command).await?;
+    }
+    Ok(())
+}
+
+fn find(shards: &[Arc<Shard>], id: ShardId) -> Result<&Arc<Shard>, Fault> {
+    shards
+        .get(usize::from(id.0))
+        .ok_or_else(|| Fault::damaged("the catalog", format!("it names shard {}", id.0)))
+}

@@ -1,0 +1,64 @@
+//! Offsets by time: the first, the next, that of a moment.
+
+use tidemill_core::fault::Fault;
+use tidemill_protocol::api::messages::list_offsets_request::ListOffsetsPartition;
+use tidemill_protocol::api::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use tidemill_protocol::api::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
+use tidemill_protocol::error::ErrorCode;
+
+use super::{Requests, Session};
+use crate::offsets::{self, Moment};
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
+/// Answers for each partition.
+pub fn answer(requests: &Requests, session: &Session, request: &ListOffsetsRequest) -> ListOffsetsResponse {
+    let topics = request.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|wanted| {
+            let answer = ListOffsetsPartitionResponse::default()
+                .with_partition_index(wanted.partition_index)
+                .with_timestamp(-1)
+                .with_offset(-1);
+            match find(requests, session, &topic.name, wanted) {
+                Ok((offset, timestamp, epoch)) => {
+                    answer.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(epoch)
+                }
+                Err(code) => answer.with_error_code(code.0),
+            }
+        });
+        ListOffsetsTopicResponse::default()
+            .with_name(topic.name.clone())
+            .with_partitions(partitions.collect())
+    });
+    ListOffsetsResponse::default().with_topics(topics.collect())
+}
+
+/// Offset, timestamp and leader epoch; Kafka's -1 for an offset that is not there.
+fn find(
+    requests: &Requests,
+    session: &Session,
+    topic: &TopicName,
+    wanted: &ListOffsetsPartition,
+) -> Result<(i64, i64, i32), ErrorCode> {
+    let storage = |_: Fault| ErrorCode::KAFKA_STORAGE_ERROR;
+    let view = requests.catalog.view();
+    let found = requests.catalog.topics().find(&view, &session.tenant, topic).map_err(storage)?;
+    let place = found.and_then(|found| found.partition(wanted.partition_index));
+    let (at, shard) = place.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let shard = &requests.shards[usize::from(shard.0)];
+    let leader = shard.leader().ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
+    let epoch = i32::try_from(leader.term().0).unwrap_or(i32::MAX);
+    let moment = match wanted.timestamp {
+        LATEST => Moment::Latest,
+        EARLIEST => Moment::Earliest,
+        time if time >= 0 => Moment::Time(time),
+        _ => return Err(ErrorCode::UNSUPPORTED_VERSION),
+    };
+    Ok(match offsets::find(shard, at, moment).map_err(storage)? {
+        Some(found) => (found.offset.0 as i64, found.timestamp_ms.unwrap_or(-1), epoch),
+        None => (-1, -1, epoch),
+    })
+}

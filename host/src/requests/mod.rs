@@ -1,0 +1,193 @@
+//! Requests of Kafka's protocol: the whole life of one can be read here.
+//!
+//! ```text
+//!   frame ─▶ decode ─▶ begin: one line for each request, in the order of the stream ─▶ a future ─▶ encode ─▶ frame
+//! ```
+//!
+//! Beginning a request does what must happen in order, such as appending a batch behind the one before it; what it
+//! then waits for, a commit or records to come, is in the future that it returns. So a stream has many requests
+//! under way, and its answers go out in the order in which they came in.
+
+mod create_topics;
+mod fetch;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod produce;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidemill_core::catalog::DEFAULT_TENANT;
+use tidemill_core::limits;
+use tidemill_core::rejection::Rejection;
+use tidemill_core::seams::{BoxFuture, World};
+use tidemill_protocol::api::{self, Envelope, Request, RequestError, Response, StrBytes};
+use tidemill_protocol::error::ErrorCode;
+use tokio::sync::Semaphore;
+
+use crate::addresses::Addresses;
+use crate::catalog::{Catalog, Unchanged};
+use crate::metrics::Metrics;
+use crate::shards::{Refused, Shard};
+
+/// How a client reached us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Over QUIC, with an identity.
+    Quic,
+    /// Over plain TCP, on loopback.
+    Tcp,
+}
+
+impl Transport {
+    /// Its name, as in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Quic => "quic",
+            Transport::Tcp => "tcp",
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// The tenant that the client's identity belongs to: what it names is that tenant's.
+    pub tenant: String,
+    /// How it reached us.
+    pub transport: Transport,
+}
+
+impl Session {
+    /// Until there are tenants, everybody is of the default one.
+    pub fn of(transport: Transport) -> Session {
+        Session { tenant: DEFAULT_TENANT.to_owned(), transport }
+    }
+}
+
+/// What a stream does with a frame.
+pub enum Begun {
+    /// Send this, in parts, once it is there; nothing, when it cannot be written.
+    Answer(BoxFuture<Option<Vec<Bytes>>>),
+    /// Send nothing: the client asked for no answer.
+    Silent(BoxFuture<()>),
+    /// End the stream: nothing that comes on it can be understood any more.
+    End(RequestError),
+}
+
+/// Answers requests.
+pub struct Requests {
+    /// The outside.
+    pub world: World,
+    /// Topics, producer ids.
+    pub catalog: Arc<Catalog>,
+    /// All shards, by their number.
+    pub shards: Vec<Arc<Shard>>,
+    /// How clients reach the brokers.
+    pub addresses: Arc<Addresses>,
+    /// Who counts.
+    pub metrics: Arc<Metrics>,
+    /// Bytes of batches that may wait for their commit.
+    pub room: Arc<Semaphore>,
+}
+
+impl Requests {
+    /// The requests of a broker.
+    pub fn new(
+        world: World,
+        catalog: Arc<Catalog>,
+        shards: Vec<Arc<Shard>>,
+        addresses: Arc<Addresses>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Requests> {
+        let room = Arc::new(Semaphore::new(limits::PRODUCE_PENDING_BYTES_MAX));
+        Arc::new(Requests { world, catalog, shards, addresses, metrics, room })
+    }
+
+    /// Begins to answer the request in a frame.
+    pub async fn begin(self: &Arc<Self>, session: &Session, frame: Bytes) -> Begun {
+        let (envelope, request) = match api::decode_request(frame) {
+            Ok(read) => read,
+            Err(RequestError::UnsupportedVersion(envelope)) if envelope.key == api::API_VERSIONS => {
+                // Kafka's rule: whoever asks in a version that is too new is told in version 0 what there is.
+                let code = ErrorCode::UNSUPPORTED_VERSION.0;
+                let refused = Response::ApiVersions(api::api_versions().with_error_code(code));
+                return answer(Envelope { version: 0, ..envelope }, Box::pin(async { refused }));
+            }
+            Err(error) => return Begun::End(error),
+        };
+        self.metrics.request(request.spoken().name, session.transport.name());
+        let acks = match &request {
+            Request::Produce(request) => request.acks,
+            _ => -1,
+        };
+        let response = self.respond(session, &envelope, request).await;
+        if acks == 0 {
+            Begun::Silent(Box::pin(async { drop(response.await) }))
+        } else {
+            answer(envelope, response)
+        }
+    }
+
+    /// One line for each request that we speak.
+    async fn respond(
+        self: &Arc<Self>,
+        session: &Session,
+        envelope: &Envelope,
+        request: Request,
+    ) -> BoxFuture<Response> {
+        let (this, session) = (self.clone(), session.clone());
+        match request {
+            Request::ApiVersions(_) => ready(Response::ApiVersions(api::api_versions())),
+            Request::Metadata(request) => {
+                ready(Response::Metadata(metadata::answer(&this, &session, &request)))
+            }
+            Request::Produce(request) => produce::begin(&this, &session, request).await,
+            Request::Fetch(request) => Box::pin(async move { fetch::answer(&this, &session, request).await }),
+            Request::ListOffsets(request) => {
+                ready(Response::ListOffsets(list_offsets::answer(&this, &session, &request)))
+            }
+            Request::CreateTopics(request) => {
+                Box::pin(async move { create_topics::answer(&this, &session, request).await })
+            }
+            Request::InitProducerId(request) => {
+                let version = envelope.version;
+                Box::pin(async move { init_producer_id::answer(&this, &request, version).await })
+            }
+        }
+    }
+}
+
+fn ready(response: Response) -> BoxFuture<Response> {
+    Box::pin(async { response })
+}
+
+fn answer(envelope: Envelope, response: BoxFuture<Response>) -> Begun {
+    Begun::Answer(Box::pin(async move {
+        let response = response.await;
+        let Envelope { key, version, correlation_id, .. } = envelope;
+        let parts = api::encode_response_parts(key, version, correlation_id, &response);
+        parts.inspect_err(|error| tracing::error!(key, version, %error, "an answer cannot be written")).ok()
+    }))
+}
+
+/// An error and the words for it, as a response's fields hold them.
+fn told(rejection: &Rejection) -> (i16, Option<StrBytes>) {
+    (rejection.code().0, Some(StrBytes::from_string(rejection.to_string())))
+}
+
+/// What a client is told when a shard or the catalog did not do something.
+fn code_of_refused(refused: &Refused) -> ErrorCode {
+    match refused {
+        Refused::NotLeader | Refused::Unknown => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        Refused::Fault(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+    }
+}
+
+fn code_of_unchanged(unchanged: &Unchanged) -> ErrorCode {
+    match unchanged {
+        Unchanged::Rejected(rejection) => rejection.code(),
+        Unchanged::Refused(refused) => code_of_refused(refused),
+    }
+}

@@ -1,0 +1,48 @@
+//! What becomes of a record that cannot be handled: it goes to the plugin's dead-letter topic, whole, with headers
+//! that say why and where it lay.
+
+use bytes::Bytes;
+use tidemill_core::plugin::{Effects, Emitted, Header};
+use tidemill_core::shard::step::DEAD_LETTER;
+use tidemill_core::task::TaskSpec;
+
+use super::inbox::Item;
+
+/// Headers that a dead letter has more than its record.
+pub const FACTS: usize = 7;
+/// Bytes of a reason that are kept.
+const REASON_BYTES_MAX: usize = 2_048;
+
+/// A reason as it is written down.
+pub fn reason(text: String) -> String {
+    let mut text = text;
+    if text.len() > REASON_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
+    }
+    text
+}
+
+/// The effects of a step that gives up on its only item.
+pub fn effects(spec: &TaskSpec, item: &Item, reason: &str, attempts: u32) -> Effects {
+    let position = item.source.position;
+    let (key, value, mut headers) = match &item.content {
+        Ok(event) => (event.key.clone(), event.value.clone(), event.headers.clone()),
+        Err(unreadable) => (None, Some(unreadable.batch.clone()), Vec::new()),
+    };
+    let input = spec.inputs.iter().find(|input| input.topic == position.at.topic);
+    let topic = input.map(|input| input.name.clone()).unwrap_or_default();
+    let facts: [(&str, String); FACTS] = [
+        ("dead-letter-plugin", spec.name.clone()),
+        ("dead-letter-component", spec.digest.to_string()),
+        ("dead-letter-topic", topic),
+        ("dead-letter-partition", position.at.partition.0.to_string()),
+        ("dead-letter-offset", position.offset.0.to_string()),
+        ("dead-letter-attempts", attempts.to_string()),
+        ("dead-letter-reason", reason.to_owned()),
+    ];
+    let facts =
+        facts.into_iter().map(|(name, fact)| Header { name: name.into(), value: Some(Bytes::from(fact)) });
+    headers.extend(facts);
+    let emitted = Emitted { parent: 0, output: DEAD_LETTER, key, value, headers, timestamp_ms: None };
+    Effects { emitted: vec![emitted], state: Vec::new() }
+}

@@ -1,0 +1,224 @@
+//! The events that a task is to be given next, in the order of its shard's log.
+//!
+//! Only what is committed is read. What a task reads is all records of its partition number, of all its topics, in
+//! the order in which they lie in the log: so the interleaving is a function of the log, too.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidemill_core::entry::PlacedBatch;
+use tidemill_core::envelope::{Envelope, is_sealed_for};
+use tidemill_core::fault::Fault;
+use tidemill_core::ids::{Cursor, LogIndex, TaskId};
+use tidemill_core::limits;
+use tidemill_core::plugin::{Event, Header};
+use tidemill_core::rows::TaskRow;
+use tidemill_core::shard::step::Source;
+use tidemill_core::task::TaskSpec;
+use tidemill_protocol::batch::{self, BatchHeader, BatchLimits};
+use tidemill_protocol::ids::{Offset, Position, TopicPartition};
+use tidemill_storage::log::{GroupLog, Payload};
+
+use super::dead_letter;
+
+/// What a batch may be that a task reads: what it may be to be stored, and the headers of a dead letter.
+pub const READABLE: BatchLimits = BatchLimits {
+    batch_bytes: limits::BATCH_BYTES_MAX,
+    records: limits::BATCH_RECORDS_MAX,
+    headers: limits::RECORD_HEADERS_MAX + dead_letter::FACTS,
+    inflated_bytes: limits::BATCH_INFLATED_BYTES_MAX,
+    inflate_ratio: limits::BATCH_INFLATE_RATIO_MAX,
+};
+
+/// Something to be consumed, and where the task stands once it is.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// The event, or why the batch that should hold some cannot be read.
+    pub content: Result<Event, Unreadable>,
+    /// What lineage says of it.
+    pub source: Source,
+    /// The cursor behind it.
+    pub after: Cursor,
+    /// Its input, and the first offset of that behind it.
+    pub next: (usize, Offset),
+}
+
+/// A batch whose records cannot be read; it is consumed as a whole.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    /// Why.
+    pub reason: String,
+    /// The batch.
+    pub batch: Bytes,
+}
+
+/// A task's events, read ahead as far as the next step may take.
+#[derive(Debug)]
+pub struct Inbox {
+    task: TaskId,
+    spec: Arc<TaskSpec>,
+    places: Vec<TopicPartition>,
+    items: VecDeque<Item>,
+    /// The first entry that was not looked at.
+    at: LogIndex,
+    /// How many records of it were consumed before this inbox was opened.
+    skip: u32,
+    /// Per input, the first offset that the task is to be given.
+    starts: Vec<Offset>,
+}
+
+impl Inbox {
+    /// The inbox of a task that stands where its row says.
+    pub fn open(task: TaskId, spec: Arc<TaskSpec>, row: &TaskRow) -> Inbox {
+        let place = |topic| TopicPartition { topic, partition: task.partition };
+        Inbox {
+            places: spec.inputs.iter().map(|input| place(input.topic)).collect(),
+            starts: row.positions.iter().map(|(_, start)| *start).collect(),
+            items: VecDeque::new(),
+            at: row.cursor.index,
+            skip: row.cursor.skip,
+            task,
+            spec,
+        }
+    }
+
+    /// The partitions that it is filled from.
+    pub fn places(&self) -> &[TopicPartition] {
+        &self.places
+    }
+
+    /// Reads on, until a step is full or everything below `upto` is read, and returns what a step may take: as many
+    /// items as fit, at least one if there is any.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the storage.
+    pub fn peek(&mut self, log: &GroupLog, upto: LogIndex, most: usize) -> Result<Vec<Item>, Fault> {
+        while self.items.len() < most && self.bytes() < limits::STEP_INPUT_BYTES_MAX {
+            let Some(index) = log.next_with(self.at, upto, &self.places)? else {
+                // What lies between holds nothing for this task, and never will.
+                (self.at, self.skip) = if upto > self.at { (upto, 0) } else { (self.at, self.skip) };
+                break;
+            };
+            if index > self.at {
+                (self.at, self.skip) = (index, 0);
+            }
+            self.read(log)?;
+        }
+        let mut bytes = 0;
+        let fits = |item: &&Item| {
+            bytes += item.content.as_ref().map_or(0, Event::bytes);
+            bytes <= limits::STEP_INPUT_BYTES_MAX
+        };
+        let count = self.items.iter().take(most).take_while(fits).count().max(1);
+        Ok(self.items.iter().take(count).cloned().collect())
+    }
+
+    /// So many items are consumed.
+    pub fn consume(&mut self, items: usize) {
+        self.items.drain(..items);
+    }
+
+    fn bytes(&self) -> usize {
+        self.items.iter().map(|item| item.content.as_ref().map_or(0, Event::bytes)).sum()
+    }
+
+    /// Reads the entry at `self.at`.
+    fn read(&mut self, log: &GroupLog) -> Result<(), Fault> {
+        let index = self.at;
+        let entries = log.entries(index.0..index.0 + 1, usize::MAX)?;
+        let Some(Payload::Entry(entry)) = entries.first().map(|entry| &entry.payload) else {
+            return Err(Fault::damaged("a shard's log", format!("no batches at {} where some are", index.0)));
+        };
+        let places = self.places.clone();
+        let inputs = entry.resident().filter_map(|placed| {
+            places.iter().position(|place| *place == placed.at).map(|input| (input, placed))
+        });
+        let mut seen = 0;
+        let mut items = Vec::new();
+        for (input, placed) in inputs {
+            self.open_batch(input, placed, &mut seen, &mut items)?;
+        }
+        // The last item of an entry leads to the next one.
+        if let Some(last) = items.last_mut() {
+            last.after = Cursor { index: LogIndex(index.0 + 1), skip: 0 };
+        }
+        self.items.extend(items);
+        (self.at, self.skip) = (LogIndex(index.0 + 1), 0);
+        Ok(())
+    }
+
+    fn open_batch(
+        &self,
+        input: usize,
+        placed: &PlacedBatch,
+        seen: &mut u32,
+        items: &mut Vec<Item>,
+    ) -> Result<(), Fault> {
+        let damaged = |what: &str| Fault::damaged("a batch in a shard's log", what);
+        let header = BatchHeader::parse(&placed.batch).map_err(|error| damaged(&error.to_string()))?;
+        if !is_sealed_for(&placed.envelope, placed.at, &header) {
+            return Err(damaged("its envelope was sealed for another"));
+        }
+        let envelope = Envelope::parse(&placed.envelope)?;
+        let at = |offset| Position { at: placed.at, offset };
+        let source = |number: usize, offset, timestamp_ms| {
+            let line = envelope.lineage(number);
+            let position = at(offset);
+            let (root, hops) = line.map_or((position, 0), |line| (line.root, line.hops));
+            Source { position, timestamp_ms, root, hops }
+        };
+        let index = self.at;
+        match batch::decode(&placed.batch, &READABLE) {
+            Ok(records) => {
+                for (number, record) in records.into_iter().enumerate() {
+                    *seen += 1;
+                    if *seen <= self.skip || record.offset < self.starts[input] {
+                        continue;
+                    }
+                    let headers = record.headers.into_iter();
+                    let event = Event {
+                        input: input as u16,
+                        position: at(record.offset),
+                        timestamp_ms: record.timestamp_ms,
+                        append_time: envelope.append_time,
+                        key: record.key,
+                        value: record.value,
+                        headers: headers
+                            .map(|header| Header { name: header.name, value: header.value })
+                            .collect(),
+                    };
+                    items.push(Item {
+                        source: source(number, record.offset, record.timestamp_ms),
+                        content: Ok(event),
+                        after: Cursor { index, skip: *seen },
+                        next: (input, record.offset.plus(1)),
+                    });
+                }
+            }
+            Err(error) => {
+                *seen += header.record_count;
+                if *seen > self.skip && header.next_offset() > self.starts[input] {
+                    let unreadable = Unreadable { reason: error.to_string(), batch: placed.batch.clone() };
+                    items.push(Item {
+                        content: Err(unreadable),
+                        source: source(0, header.base_offset, header.max_timestamp_ms),
+                        after: Cursor { index, skip: *seen },
+                        next: (input, header.next_offset()),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The task.
+    pub fn task(&self) -> TaskId {
+        self.task
+    }
+
+    /// Its spec.
+    pub fn spec(&self) -> &TaskSpec {
+        &self.spec
+    }
+}

@@ -1,0 +1,105 @@
+//! The tasks of the shards that this broker leads.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`inbox`] | the events that a task is to be given next, out of its shard's log |
+//! | [`pump`] | the life of a task: read, run, commit, and what happens when that fails |
+//! | [`dead_letter`] | what becomes of a record that cannot be handled |
+//! | [`report`] | what is known of a task beside its row: for people |
+
+pub mod dead_letter;
+pub mod inbox;
+pub mod pump;
+pub mod report;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tidemill_core::fault::Fault;
+use tidemill_core::ids::{Generation, TaskId, Term};
+use tidemill_core::rows::{TaskRow, TaskStatus};
+use tidemill_core::seams::World;
+use tidemill_core::tables::{self, Key, Row, View, end_of_prefix};
+use tidemill_core::task::TaskSpec;
+
+use crate::components::Components;
+use crate::metrics::Metrics;
+use crate::shards::Shard;
+use pump::Pump;
+use report::{Phase, Report};
+
+/// The number of the table of tasks, for a scan.
+const TASK_TABLE: u8 = 6;
+
+/// A pump belongs to one generation of a task, in one term of its shard's leader.
+type Running = BTreeMap<TaskId, (Term, Generation)>;
+
+/// All tasks of this broker.
+#[derive(Debug)]
+pub struct Tasks {
+    world: World,
+    components: Arc<Components>,
+    metrics: Arc<Metrics>,
+    reports: Mutex<BTreeMap<TaskId, Arc<Report>>>,
+}
+
+impl Tasks {
+    /// No tasks yet.
+    pub fn new(world: World, components: Arc<Components>, metrics: Arc<Metrics>) -> Arc<Tasks> {
+        Arc::new(Tasks { world, components, metrics, reports: Mutex::default() })
+    }
+
+    /// Keeps the tasks of a shard running, for as long as this broker leads it; for ever.
+    pub async fn supervise(self: Arc<Self>, shard: Arc<Shard>) {
+        let mut running = Running::new();
+        loop {
+            if let Err(fault) = self.start_missing(&shard, &mut running) {
+                tracing::error!(shard = shard.id.0, %fault, "its tasks cannot be read");
+                return;
+            }
+            shard.machine.tasks_changed.notified().await;
+        }
+    }
+
+    fn start_missing(&self, shard: &Arc<Shard>, running: &mut Running) -> Result<(), Fault> {
+        let Some(leader) = shard.leader() else {
+            running.clear();
+            return Ok(());
+        };
+        let applied = shard.group.tables();
+        let start = Key::table(TASK_TABLE);
+        for (key, value) in applied.scan(&start, end_of_prefix(&start).as_deref(), usize::MAX)? {
+            let Key::Task(task) = Key::decode(&key)? else { continue };
+            let row = TaskRow::decode(&value)?;
+            let identity = (leader.term(), row.generation);
+            let report = self.report(task);
+            if row.status == TaskStatus::Stopped {
+                report.enter(Phase::Stopped, &row.reason);
+                running.remove(&task);
+            } else if running.get(&task) != Some(&identity) {
+                let spec = tables::read::<TaskSpec>(&applied, &Key::Spec(task.deployment))?;
+                let spec = spec.ok_or_else(|| Fault::damaged("a task", "it has no spec"))?;
+                running.insert(task, identity);
+                report.enter(Phase::Starting, "");
+                let pump = Pump {
+                    world: self.world.clone(),
+                    shard: shard.clone(),
+                    leader: leader.clone(),
+                    components: self.components.clone(),
+                    metrics: self.metrics.clone(),
+                    report,
+                    task,
+                    spec: Arc::new(spec),
+                };
+                self.world.spawner.task("task", Box::pin(pump.run()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is known of a task.
+    pub fn report(&self, task: TaskId) -> Arc<Report> {
+        self.reports.lock().entry(task).or_default().clone()
+    }
+}

@@ -1,0 +1,409 @@
+//! The life of a task: read, run, commit.
+//!
+//! ```text
+//!   inbox ──▶ items ──▶ guest ──▶ effects ──▶ one entry in the shard's log ──▶ applied ──▶ next
+//!                         │
+//!                       failed ──▶ its items one at a time; the culprit again after a pause, so often as the
+//!                                  manifest says; then the dead letter, or the task stops before it
+//! ```
+//!
+//! A pump belongs to one generation of a task and to one term of its shard's leader, and ends with either. It keeps
+//! nothing that the log does not: whoever leads next begins where the task's row stands.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidemill_core::fault::Fault;
+use tidemill_core::ids::{Cursor, TaskId};
+use tidemill_core::plugin::{Effects, Event, StateView};
+use tidemill_core::rows::TaskRow;
+use tidemill_core::seams::World;
+use tidemill_core::shard::Deciding;
+use tidemill_core::shard::step::{self, Outcome, Proposed, Source, StepRefused, TaskState};
+use tidemill_core::tables::{self, Key};
+use tidemill_core::task::{AfterAttempts, TaskSpec};
+use tidemill_protocol::ids::{Offset, TopicName};
+use tidemill_runtime::{GuestFailure, Plugin, StepInput};
+use tokio::sync::{Notify, oneshot};
+
+use super::dead_letter;
+use super::inbox::{Inbox, Item};
+use super::report::{Phase, Report};
+use crate::components::Components;
+use crate::metrics::Metrics;
+use crate::shards::leader::Leader;
+use crate::shards::{Refused, Shard};
+
+/// The pause before the second try; it doubles with each further one.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Of a step's processor time, what its events should take: then the deadline is for what goes wrong.
+const CPU_SHARE: u32 = 4;
+
+/// A task at work.
+pub struct Pump {
+    /// The outside.
+    pub world: World,
+    /// The shard.
+    pub shard: Arc<Shard>,
+    /// Its leader, for one term.
+    pub leader: Arc<Leader>,
+    /// Where the component is.
+    pub components: Arc<Components>,
+    /// Who counts.
+    pub metrics: Arc<Metrics>,
+    /// What people are told.
+    pub report: Arc<Report>,
+    /// The task.
+    pub task: TaskId,
+    /// What it is told.
+    pub spec: Arc<TaskSpec>,
+}
+
+/// Why a pump ends.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    /// Another generation or another leader is at work, or the task stopped: nothing is wrong.
+    #[error("the task has moved on")]
+    MovedOn,
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl From<Refused> for End {
+    fn from(refused: Refused) -> End {
+        match refused {
+            Refused::NotLeader | Refused::Unknown => End::MovedOn,
+            Refused::Fault(fault) => End::Fault(fault),
+        }
+    }
+}
+
+/// What the guest needs of the spec, in the form in which it is handed over.
+struct Handed {
+    inputs: Arc<[TopicName]>,
+    outputs: Arc<[TopicName]>,
+    config: Arc<BTreeMap<String, String>>,
+    state: Arc<dyn StateView>,
+}
+
+impl Pump {
+    /// Runs until the task moves on.
+    pub async fn run(self) {
+        let plugin = match self.components.plugin(self.spec.digest).await {
+            Ok(plugin) => plugin,
+            Err(error) => {
+                tracing::error!(plugin = self.spec.name, task = %self.task, %error, "cannot be started");
+                self.report.enter(Phase::Failed, &error.to_string());
+                return;
+            }
+        };
+        match self.turn(plugin).await {
+            Err(End::Fault(fault)) => {
+                tracing::error!(plugin = self.spec.name, task = %self.task, %fault, "ends");
+                self.report.enter(Phase::Failed, &fault.to_string());
+            }
+            Ok(()) | Err(End::MovedOn) => {
+                tracing::debug!(plugin = self.spec.name, task = %self.task, "moved on");
+            }
+        }
+    }
+
+    async fn turn(&self, plugin: Plugin) -> Result<(), End> {
+        let row = self.row()?;
+        let mut inbox = Inbox::open(self.task, self.spec.clone(), &row);
+        let notify = Arc::new(Notify::new());
+        let watch = self.shard.machine.waiters.watch(inbox.places(), notify);
+        let handed = self.handed()?;
+        let mut pace = Pace::new(&self.spec);
+        self.report.enter(Phase::Running, "");
+        loop {
+            let items = inbox.peek(self.shard.group.log(), self.shard.upto(), pace.events())?;
+            if items.is_empty() {
+                watch.more().await;
+                if !self.leads() {
+                    return Err(End::MovedOn);
+                }
+                continue;
+            }
+            // A batch that cannot be read is an item by itself.
+            let readable = items.iter().take_while(|item| item.content.is_ok()).count();
+            if readable == 0 {
+                self.give_up_unreadable(&items[0]).await?;
+                inbox.consume(1);
+                continue;
+            }
+            let items = &items[..readable];
+            self.take_steps(&plugin, &handed, items, &mut pace).await?;
+            inbox.consume(items.len());
+        }
+    }
+
+    fn leads(&self) -> bool {
+        self.shard.leader().is_some_and(|leader| leader.term() == self.leader.term())
+    }
+
+    /// The task's row as the head has it.
+    fn row(&self) -> Result<TaskRow, End> {
+        let applied = self.shard.group.tables();
+        let row = self.leader.look(&applied, |head| tables::read::<TaskRow>(head, &Key::Task(self.task)))?;
+        row.filter(|row| row.generation == self.spec.generation).ok_or(End::MovedOn)
+    }
+
+    fn handed(&self) -> Result<Handed, Fault> {
+        let name = |name: &String| {
+            TopicName::new(name.as_str()).map_err(|error| Fault::damaged("a task's spec", error))
+        };
+        Ok(Handed {
+            inputs: self.spec.inputs.iter().map(|input| name(&input.name)).collect::<Result<_, _>>()?,
+            outputs: self.spec.outputs.iter().map(|output| name(&output.name)).collect::<Result<_, _>>()?,
+            config: Arc::new(self.spec.config.clone()),
+            state: Arc::new(HeadState {
+                task: self.task,
+                shard: self.shard.clone(),
+                leader: self.leader.clone(),
+            }),
+        })
+    }
+
+    /// Consumes the items: in one step if that goes well, else one at a time, so that only the culprit fails.
+    async fn take_steps(
+        &self,
+        plugin: &Plugin,
+        handed: &Handed,
+        items: &[Item],
+        pace: &mut Pace,
+    ) -> Result<(), End> {
+        match self.attempt(plugin, handed, items, 0, pace).await? {
+            Ok(()) => Ok(()),
+            Err(failure) if items.len() == 1 => self.insist(plugin, handed, &items[0], failure, pace).await,
+            Err(_) => {
+                for item in items.chunks(1) {
+                    if let Err(failure) = self.attempt(plugin, handed, item, 0, pace).await? {
+                        self.insist(plugin, handed, &item[0], failure, pace).await?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// One item failed: it is tried again, and in the end given up.
+    async fn insist(
+        &self,
+        plugin: &Plugin,
+        handed: &Handed,
+        item: &Item,
+        failure: Failure,
+        pace: &mut Pace,
+    ) -> Result<(), End> {
+        let mut failure = failure;
+        loop {
+            let attempts = self.row()?.attempts + 1;
+            let reason = dead_letter::reason(failure.to_string());
+            if !failure.may_pass() || attempts >= self.spec.failure.attempts {
+                return self.give_up(item, reason, attempts).await;
+            }
+            self.report.enter(Phase::Retrying, &reason);
+            let stays = Outcome::Failed { attempts, reason };
+            self.commit(std::slice::from_ref(item), 0, stays, Effects::default())
+                .await?
+                .map_err(|_| End::MovedOn)?;
+            let pause = RETRY_PAUSE.saturating_mul(1 << (attempts - 1).min(10)).min(RETRY_PAUSE_MAX);
+            self.world.clock.sleep(pause).await;
+            match self.attempt(plugin, handed, std::slice::from_ref(item), attempts, pace).await? {
+                Ok(()) => {
+                    self.report.enter(Phase::Running, "");
+                    return Ok(());
+                }
+                Err(again) => failure = again,
+            }
+        }
+    }
+
+    async fn give_up(&self, item: &Item, reason: String, attempts: u32) -> Result<(), End> {
+        let item = std::slice::from_ref(item);
+        match self.spec.failure.then {
+            AfterAttempts::DeadLetter => {
+                tracing::warn!(plugin = self.spec.name, task = %self.task, reason, "gives a record up");
+                let effects = dead_letter::effects(&self.spec, &item[0], &reason, attempts);
+                let outcome = Outcome::DeadLettered { reason };
+                self.commit(item, 1, outcome, effects).await?.map_err(|_| End::MovedOn)?;
+                self.report.enter(Phase::Running, "");
+                Ok(())
+            }
+            AfterAttempts::Stop => {
+                tracing::error!(plugin = self.spec.name, task = %self.task, reason, "stops");
+                self.report.enter(Phase::Stopped, &reason);
+                self.commit(item, 0, Outcome::Stopped { reason }, Effects::default()).await?.ok();
+                Err(End::MovedOn)
+            }
+        }
+    }
+
+    async fn give_up_unreadable(&self, item: &Item) -> Result<(), End> {
+        let why = item.content.as_ref().err().map(|unreadable| unreadable.reason.clone()).unwrap_or_default();
+        self.give_up(item, dead_letter::reason(format!("the batch cannot be read: {why}")), 1).await
+    }
+
+    /// Runs the guest on the items and commits what it wants.
+    async fn attempt(
+        &self,
+        plugin: &Plugin,
+        handed: &Handed,
+        items: &[Item],
+        attempt: u32,
+        pace: &mut Pace,
+    ) -> Result<Result<(), Failure>, End> {
+        let events: Arc<[Event]> = items.iter().filter_map(|item| item.content.clone().ok()).collect();
+        let input = StepInput {
+            partition: self.task.partition.0,
+            attempt,
+            events,
+            inputs: handed.inputs.clone(),
+            outputs: handed.outputs.clone(),
+            config: handed.config.clone(),
+            limits: self.spec.limits.clone(),
+            state: handed.state.clone(),
+        };
+        let (answer, outcome) = oneshot::channel();
+        let (runtime, plugin) = (self.components.runtime().clone(), plugin.clone());
+        let run = async move {
+            // Nobody waits any more when the pump ended in the meantime: the step is void then.
+            let _ = answer.send(runtime.run(&plugin, input).await);
+        };
+        self.world.spawner.guest("step", Box::pin(run));
+        let outcome = outcome.await.map_err(|_| End::MovedOn)?;
+        self.metrics.step_ran(&self.spec.name, &outcome);
+        pace.took(items.len(), outcome.usage.cpu);
+        self.report.used(outcome.usage, outcome.log);
+        let failure = match outcome.result {
+            Ok(effects) => match self.commit(items, items.len(), Outcome::Done, effects).await? {
+                Ok(()) => return Ok(Ok(())),
+                Err(StepRefused::Fenced) => return Err(End::MovedOn),
+                Err(refused) => Failure::Refused(refused),
+            },
+            Err(GuestFailure::Fault(fault)) => return Err(fault.into()),
+            Err(failure) => {
+                self.report.failed(&failure);
+                Failure::Guest(failure)
+            }
+        };
+        Ok(Err(failure))
+    }
+
+    /// Commits a step that consumes the first `consumed` of the items.
+    async fn commit(
+        &self,
+        items: &[Item],
+        consumed: usize,
+        outcome: Outcome,
+        effects: Effects,
+    ) -> Result<Result<(), StepRefused>, End> {
+        let row = self.row()?;
+        let mut positions: Vec<Offset> = row.positions.iter().map(|(_, next)| *next).collect();
+        let mut to: Cursor = row.cursor;
+        for item in &items[..consumed] {
+            let (input, next) = item.next;
+            positions[input] = next;
+            to = item.after;
+        }
+        let sources: Vec<Source> = items.iter().map(|item| item.source).collect();
+        let records = effects.emitted.len() as u64;
+        let dead_letters = u64::from(matches!(outcome, Outcome::DeadLettered { .. }));
+        let proposed = Proposed {
+            task: self.task,
+            generation: self.spec.generation,
+            from: row.cursor,
+            to,
+            positions,
+            outcome,
+            sources: &sources,
+            effects,
+        };
+        let decide = |deciding: &Deciding<'_>| {
+            Ok(match step::decide(deciding, &proposed)? {
+                Ok(entry) => (Ok(()), Some(entry)),
+                Err(refused) => (Err(refused), None),
+            })
+        };
+        let now = self.world.clock.now();
+        let (decided, commit) = self.leader.propose(&self.shard.group, now, decide).await?;
+        if let Err(refused) = decided {
+            return Ok(Err(refused));
+        }
+        commit.applied().await?;
+        self.report.committed(consumed as u64, records, dead_letters);
+        self.metrics.step_committed(&self.spec.name, consumed as u64, records, dead_letters);
+        Ok(Ok(()))
+    }
+}
+
+/// Why a try has no effects.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Guest(GuestFailure),
+    #[error(transparent)]
+    Refused(StepRefused),
+}
+
+impl Failure {
+    /// Whether another try may go better.
+    fn may_pass(&self) -> bool {
+        match self {
+            Failure::Guest(GuestFailure::Reject(_)) | Failure::Refused(_) => false,
+            Failure::Guest(_) => true,
+        }
+    }
+}
+
+/// The task's state, out of the head.
+struct HeadState {
+    task: TaskId,
+    shard: Arc<Shard>,
+    leader: Arc<Leader>,
+}
+
+impl StateView for HeadState {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        let applied = self.shard.group.tables();
+        self.leader.look(&applied, |head| TaskState { task: self.task, head }.get(key))
+    }
+
+    fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
+        let applied = self.shard.group.tables();
+        self.leader.look(&applied, |head| TaskState { task: self.task, head }.scan(start, end, limit))
+    }
+}
+
+/// How many events a step is given: as many as their processor time allows, so that batches stay well within the
+/// deadline of a step, however slow the plugin is.
+struct Pace {
+    most: usize,
+    budget: Duration,
+    events: usize,
+}
+
+impl Pace {
+    fn new(spec: &TaskSpec) -> Pace {
+        let most = spec.limits.step_events as usize;
+        Pace { most, budget: Duration::from_millis(spec.limits.cpu_ms) / CPU_SHARE, events: most.min(64) }
+    }
+
+    fn events(&self) -> usize {
+        self.events
+    }
+
+    fn took(&mut self, events: usize, cpu: Duration) {
+        self.events = if cpu > self.budget {
+            (events / 2).max(1)
+        } else if events >= self.events {
+            (self.events * 2).min(self.most)
+        } else {
+            self.events
+        };
+    }
+}

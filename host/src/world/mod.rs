@@ -1,0 +1,27 @@
+//! The real world: the system's clock, its random numbers, its files, its threads.
+//!
+//! These are the only files of the broker in which those may be named; see `clippy.toml`.
+
+mod chance;
+mod clock;
+mod disk;
+mod peers;
+mod spawner;
+
+use std::sync::Arc;
+
+use tidemill_core::seams::World;
+use tokio::runtime::Handle;
+
+pub use disk::RealDisk;
+
+/// The real world, for a broker whose tasks run on `tasks` and whose guests run on `guests`.
+pub fn real(tasks: Handle, guests: Handle) -> World {
+    World {
+        clock: Arc::new(clock::SystemClock::start()),
+        chance: Arc::new(chance::SystemChance),
+        disk: Arc::new(RealDisk),
+        transport: Arc::new(peers::NoPeers),
+        spawner: Arc::new(spawner::Threads::new(tasks, guests)),
+    }
+}

@@ -1,0 +1,141 @@
+//! A broker without listeners, in the real world: requests in, answers out, over restarts.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidemill_core::catalog::TopicSettings;
+use tidemill_core::seams::World;
+use tidemill_host::broker::{Broker, BrokerOptions, Tools};
+use tidemill_host::metrics::Metrics;
+use tidemill_host::requests::{Begun, Session, Transport};
+use tidemill_host::topics::{self, Wanted};
+use tidemill_host::world;
+use tidemill_protocol::api::messages::fetch_request::{FetchPartition, FetchTopic};
+use tidemill_protocol::api::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use tidemill_protocol::api::messages::{FetchRequest, ProduceRequest, TopicName};
+use tidemill_protocol::api::{Envelope, Request, Response, StrBytes, decode_response, encode_request};
+use tidemill_protocol::batch::{self, BatchBuilder, BatchLimits};
+use tidemill_protocol::codec::Codec;
+use tidemill_protocol::ids::{ProducerEpoch, ProducerId, Sequence};
+use tidemill_runtime::{CodeOptions, InProcess, Runtime, RuntimeOptions};
+use tidemill_storage::log::LogOptions;
+
+fn real_world() -> World {
+    let handle = tokio::runtime::Handle::current();
+    world::real(handle.clone(), handle)
+}
+
+async fn open(folder: &Path) -> Arc<Broker> {
+    let runtime = Runtime::new(RuntimeOptions { instances: 64, code: CodeOptions::default() }).unwrap();
+    let tools = Tools { runtime, compiler: Arc::new(InProcess { code: CodeOptions::default() }) };
+    let options = BrokerOptions { folder: folder.to_owned(), shards: 3, log: LogOptions::default() };
+    let on_fault = Arc::new(|fault| panic!("{fault}"));
+    Broker::open(options, real_world(), tools, Arc::new(Metrics::default()), on_fault).await.unwrap()
+}
+
+async fn ask(broker: &Broker, version: i16, request: Request) -> Response {
+    let key = request.spoken().key;
+    let envelope = Envelope { key, version, correlation_id: 1, client_id: None };
+    let frame = encode_request(&envelope, &request).unwrap();
+    let begun = broker.requests.begin(&Session::of(Transport::Quic), frame).await;
+    let Begun::Answer(answer) = begun else { panic!("no answer") };
+    let frame: Vec<u8> = answer.await.unwrap().concat();
+    decode_response(key, version, Bytes::from(frame)).unwrap()
+}
+
+fn name(text: &str) -> TopicName {
+    TopicName(StrBytes::from_string(text.to_owned()))
+}
+
+fn records(sequence: i32, values: &[&str]) -> Bytes {
+    let mut builder = BatchBuilder::new(Codec::Lz4);
+    for value in values {
+        builder.push(7, None, Some(value.as_bytes()), &[]).unwrap();
+    }
+    builder.producer(ProducerId(3), ProducerEpoch(0), Sequence(sequence));
+    builder.build().unwrap()
+}
+
+async fn produce(broker: &Broker, partition: i32, records: Bytes) -> (i16, i64) {
+    let data = PartitionProduceData::default().with_index(partition).with_records(Some(records));
+    let topic = TopicProduceData::default().with_name(name("orders")).with_partition_data(vec![data]);
+    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(9_000).with_topic_data(vec![topic]);
+    match ask(broker, 9, Request::Produce(request)).await {
+        Response::Produce(response) => {
+            let partition = &response.responses[0].partition_responses[0];
+            (partition.error_code, partition.base_offset)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn fetch(broker: &Broker, partition: i32, offset: i64) -> (i16, i64, Vec<String>) {
+    let partition = FetchPartition::default()
+        .with_partition(partition)
+        .with_fetch_offset(offset)
+        .with_partition_max_bytes(1 << 20);
+    let topic = FetchTopic::default().with_topic(name("orders")).with_partitions(vec![partition]);
+    let request = FetchRequest::default().with_max_bytes(1 << 20).with_topics(vec![topic]);
+    let Response::Fetch(response) = ask(broker, 11, Request::Fetch(request)).await else {
+        panic!("no fetch")
+    };
+    let data = &response.responses[0].partitions[0];
+    let limits = BatchLimits {
+        batch_bytes: 1 << 20,
+        records: 1_000,
+        headers: 10,
+        inflated_bytes: 1 << 20,
+        inflate_ratio: 100,
+    };
+    let mut values = Vec::new();
+    for batch in batch::split(data.records.clone().unwrap_or_default()).unwrap() {
+        for record in batch::decode(&batch, &limits).unwrap() {
+            values.push(String::from_utf8(record.value.unwrap().to_vec()).unwrap());
+        }
+    }
+    (data.error_code, data.high_watermark, values)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path()).await;
+    let wanted = Wanted {
+        tenant: "default".into(),
+        name: "orders".into(),
+        partitions: 4,
+        affinity: None,
+        settings: TopicSettings::default(),
+    };
+    topics::create(&broker.catalog, &broker.shards, &broker.world, &wanted).await.unwrap();
+    assert_eq!(produce(&broker, 2, records(0, &["a", "b"])).await, (0, 0));
+    assert_eq!(produce(&broker, 2, records(2, &["c"])).await, (0, 2));
+    assert_eq!(produce(&broker, 2, records(2, &["c"])).await, (0, 2), "sent again");
+    assert_eq!(produce(&broker, 9, records(0, &["x"])).await.0, 3, "no such partition");
+    let all = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
+    assert_eq!(fetch(&broker, 2, 0).await, (0, 3, all.clone()));
+    broker.shutdown().await.unwrap();
+    drop(broker);
+
+    let broker = open(folder.path()).await;
+    assert_eq!(fetch(&broker, 2, 0).await, (0, 3, all));
+    assert_eq!(produce(&broker, 2, records(2, &["c"])).await, (0, 2), "sent again after the restart");
+    assert_eq!(produce(&broker, 2, records(3, &["d"])).await, (0, 3));
+    assert_eq!(fetch(&broker, 2, 4).await, (0, 4, vec![]));
+    assert_eq!(fetch(&broker, 2, 5).await.0, 1, "beyond the end");
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_broker_on_the_same_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path()).await;
+    let runtime = Runtime::new(RuntimeOptions { instances: 64, code: CodeOptions::default() }).unwrap();
+    let tools = Tools { runtime, compiler: Arc::new(InProcess { code: CodeOptions::default() }) };
+    let options = BrokerOptions { folder: folder.path().to_owned(), shards: 1, log: LogOptions::default() };
+    let second =
+        Broker::open(options, real_world(), tools, Arc::default(), Arc::new(|fault| panic!("{fault}"))).await;
+    assert!(second.err().unwrap().to_string().contains("in use by another broker"));
+    broker.shutdown().await.unwrap();
+}
