@@ -1,0 +1,181 @@
+//! Each step, run again in a scratch instance, gives its entry again, byte for byte.
+//!
+//! The log has the step's records in its range, and the tables that were folded from the entries before it are what
+//! its leader decided on: the head of that moment. So the same effects, decided again, make the same entry.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidemill_core::entry::Entry;
+use tidemill_core::fault::Fault;
+use tidemill_core::ids::{LogIndex, ShardId, TaskId};
+use tidemill_core::plugin::{GuestLimits, StateView};
+use tidemill_core::rows::TaskRow;
+use tidemill_core::shard::Deciding;
+use tidemill_core::shard::step::{self, Outcome, Proposed, StepMeta, TaskState};
+use tidemill_core::tables::{self, Key, MemoryTables};
+use tidemill_core::task::TaskSpec;
+use tidemill_protocol::batch;
+use tidemill_protocol::ids::{Offset, TopicName};
+use tidemill_runtime::StepInput;
+
+use crate::Scratch;
+use crate::history::Logged;
+use crate::range::{self, Found, READABLE};
+use crate::violation::{Report, Violation};
+
+/// A step to run again.
+pub(crate) struct Run<'a> {
+    pub(crate) shard: ShardId,
+    pub(crate) logged: &'a Logged,
+    pub(crate) entry: &'a Entry,
+    pub(crate) earlier: &'a BTreeMap<LogIndex, Entry>,
+    /// The head of its moment. Shared while it runs, and changed only afterwards.
+    pub(crate) tables: &'a Arc<MemoryTables>,
+}
+
+impl Run<'_> {
+    /// Runs it, and says what is different.
+    pub(crate) async fn again(&self, scratch: &Scratch, report: &mut Report) -> Option<Violation> {
+        let Ok(meta) = step::meta(self.entry) else { return None };
+        let compared = match meta.outcome {
+            Outcome::Done => {
+                report.replayed += 1;
+                self.compare(&meta, scratch).await
+            }
+            Outcome::DeadLettered { .. } => {
+                report.taken += 1;
+                self.dead_letter(&meta)
+            }
+            Outcome::Failed { .. } | Outcome::Stopped { .. } => {
+                report.taken += 1;
+                Ok(())
+            }
+        };
+        compared.err().map(|what| Violation::Step {
+            task: meta.task,
+            step: meta.step,
+            shard: self.shard,
+            index: self.logged.index,
+            what,
+        })
+    }
+
+    fn before(&self, meta: &StepMeta) -> Result<(TaskSpec, TaskRow, Found), String> {
+        let fault = |fault: Fault| fault.to_string();
+        let spec =
+            tables::read::<TaskSpec>(&**self.tables, &Key::Spec(meta.task.deployment)).map_err(fault)?;
+        let row = tables::read::<TaskRow>(&**self.tables, &Key::Task(meta.task)).map_err(fault)?;
+        let (spec, row) = spec.zip(row).ok_or("its task was never started")?;
+        // Records before an input's start are never given; behind it, a position only moves on.
+        let starts: Vec<Offset> = row.positions.iter().map(|(_, next)| *next).collect();
+        let partition = meta.task.partition;
+        let found = range::between(self.earlier, &spec, partition, &starts, meta.from, meta.to)?;
+        let mut positions = starts;
+        for (input, next) in &found.next {
+            positions[*input] = *next;
+        }
+        if positions != meta.positions {
+            return Err(format!(
+                "it says it consumed up to {:?}, and its range ends at {positions:?}",
+                meta.positions
+            ));
+        }
+        Ok((spec, row, found))
+    }
+
+    async fn compare(&self, meta: &StepMeta, scratch: &Scratch) -> Result<(), String> {
+        let (spec, row, found) = self.before(meta)?;
+        if found.unreadable > 0 {
+            return Err("its range holds a batch that cannot be read, and yet it went well".into());
+        }
+        let plugin = scratch
+            .plugins
+            .get(&spec.digest)
+            .ok_or_else(|| format!("component {} is not here", spec.digest))?;
+        let names = |names: Vec<String>| -> Result<Arc<[TopicName]>, String> {
+            names.into_iter().map(|name| TopicName::new(name).map_err(|error| error.to_string())).collect()
+        };
+        let input = StepInput {
+            partition: meta.task.partition.0,
+            attempt: row.attempts,
+            events: found.events.into(),
+            inputs: names(spec.inputs.iter().map(|input| input.name.clone()).collect())?,
+            outputs: names(spec.outputs.iter().map(|output| output.name.clone()).collect())?,
+            config: Arc::new(spec.config.clone()),
+            limits: GuestLimits { ..spec.limits.clone() },
+            state: Arc::new(Folded { task: meta.task, tables: self.tables.clone() }),
+        };
+        let outcome = scratch.runtime.run(plugin, input).await;
+        let effects = outcome.result.map_err(|failure| format!("run again, it fails: {failure}"))?;
+        let proposed = Proposed {
+            task: meta.task,
+            generation: meta.generation,
+            from: meta.from,
+            to: meta.to,
+            positions: meta.positions.clone(),
+            outcome: Outcome::Done,
+            sources: &found.sources,
+            effects,
+        };
+        let deciding = Deciding { head: &**self.tables, now: self.entry.append_time, term: self.logged.term };
+        let again = step::decide(&deciding, &proposed).map_err(|fault| fault.to_string())?;
+        let again = again.map_err(|refused| format!("run again, it is refused: {refused}"))?;
+        if again.encode() == self.logged.bytes { Ok(()) } else { Err(difference(&again, self.entry)) }
+    }
+
+    /// A record that was given up lies in the dead-letter topic, whole.
+    fn dead_letter(&self, meta: &StepMeta) -> Result<(), String> {
+        let (spec, _, found) = self.before(meta)?;
+        let [letter] = &self.entry.batches[..] else {
+            return Err("it gave a record up without a dead letter".into());
+        };
+        if letter.at.topic != spec.dead_letter.topic || !meta.state.is_empty() {
+            return Err("it gave a record up, and yet derived or changed something".into());
+        }
+        let letters = batch::decode(&letter.batch, &READABLE).map_err(|error| error.to_string())?;
+        let [letter] = &letters[..] else { return Err("more than one dead letter".into()) };
+        match (&found.events[..], found.unreadable) {
+            ([event], 0) if letter.key == event.key && letter.value == event.value => Ok(()),
+            ([], 1) => Ok(()),
+            _ => Err("the dead letter is not the record that it consumed".into()),
+        }
+    }
+}
+
+fn difference(again: &Entry, logged: &Entry) -> String {
+    if again.batches.len() != logged.batches.len() {
+        let (now, then) = (again.batches.len(), logged.batches.len());
+        return format!("run again, it derives {now} batches, and the log has {then}");
+    }
+    for (now, then) in again.batches.iter().zip(&logged.batches) {
+        let at = format!("partition {} of topic {}", then.at.partition.0, then.at.topic);
+        if now.at != then.at || now.away != then.away {
+            return format!("run again, it derives for another partition than {at}");
+        }
+        if now.batch != then.batch {
+            return format!("run again, it derives other records for {at}");
+        }
+        if now.envelope != then.envelope {
+            return format!("run again, the envelope of its batch for {at} is another");
+        }
+    }
+    "run again, it changes the state or its positions otherwise".into()
+}
+
+/// A task's state, out of the folded tables.
+struct Folded {
+    task: TaskId,
+    tables: Arc<MemoryTables>,
+}
+
+impl StateView for Folded {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        TaskState { task: self.task, head: &*self.tables }.get(key)
+    }
+
+    fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
+        TaskState { task: self.task, head: &*self.tables }.scan(start, end, limit)
+    }
+}

@@ -1,0 +1,71 @@
+//! Each step consumes the range right after the step before it.
+
+use std::collections::BTreeMap;
+
+use tidemill_core::entry::Entry;
+use tidemill_core::ids::{Cursor, LogIndex, ShardId, StepNumber, TaskId};
+use tidemill_core::rows::TaskRow;
+use tidemill_core::shard::step::{self, Outcome};
+use tidemill_core::tables::{self, Key, MemoryTables};
+
+use crate::violation::{Report, Violation};
+
+/// Where each task stands.
+#[derive(Default)]
+pub(crate) struct Chains {
+    stands: BTreeMap<TaskId, (StepNumber, Cursor)>,
+}
+
+impl Chains {
+    /// What is wrong with the place of a step in its task's chain.
+    pub(crate) fn follow(
+        &mut self,
+        shard: ShardId,
+        index: LogIndex,
+        entry: &Entry,
+        tables: &MemoryTables,
+        report: &mut Report,
+    ) -> Vec<Violation> {
+        report.steps += 1;
+        let meta = match step::meta(entry) {
+            Ok(meta) => meta,
+            Err(fault) => return vec![Violation::Log { shard, index, what: fault.to_string() }],
+        };
+        let mut wrong = Vec::new();
+        let mut say = |what: String| {
+            wrong.push(Violation::Step { task: meta.task, step: meta.step, shard, index, what });
+        };
+        let row = tables::read::<TaskRow>(tables, &Key::Task(meta.task)).ok().flatten();
+        let Some(row) = row else {
+            say("its task was never started".into());
+            return wrong;
+        };
+        let (last, end) = *self.stands.entry(meta.task).or_insert((StepNumber(0), row.cursor));
+        if meta.step != last.next() {
+            say(format!("the step before it was {}", last.0));
+        }
+        if meta.from != end {
+            say(format!("it begins at {:?}, and the step before it ended at {end:?}", meta.from));
+        }
+        if meta.generation != row.generation {
+            say(format!("generation {} took it, and {} is at work", meta.generation.0, row.generation.0));
+        }
+        let stays = matches!(meta.outcome, Outcome::Failed { .. } | Outcome::Stopped { .. });
+        if stays && (meta.from != meta.to || !entry.batches.is_empty() || !meta.state.is_empty()) {
+            say("it failed, and yet consumed or changed something".into());
+        }
+        if !stays && meta.to <= meta.from {
+            say("it consumed nothing".into());
+        }
+        if meta.to.index > index {
+            say("it consumed what lies behind itself".into());
+        }
+        self.stands.insert(meta.task, (meta.step, meta.to));
+        wrong
+    }
+
+    /// How many tasks took steps.
+    pub(crate) fn tasks(&self) -> usize {
+        self.stands.len()
+    }
+}
