@@ -1,0 +1,135 @@
+//! `consume`: records as JSON, one object each.
+
+use std::io::{self, Write};
+
+use anyhow::anyhow;
+use clap::Args;
+use data_encoding::BASE64;
+use serde_json::{Map, Value, json};
+use tidemill_client::{Offset, Partition, Start, StoredRecord};
+
+use super::produce::{connect, millis};
+use crate::contexts::Contexts;
+use crate::exit::Failure;
+
+/// Consume records, one JSON object each.
+///
+/// Keys and values that are JSON or text are printed as such; others as {"base64": ...}.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  tidemill consume orders --from-beginning --exit-at-end\n  \
+tidemill consume orders --partition 2 --offset 100 --limit 10\n  tidemill consume orders --from-time 2017-01-01T00:00:00Z")]
+pub struct Consume {
+    /// The topic.
+    topic: String,
+    /// Begin with the first record that is there; without this and the next two, with what comes from now on.
+    #[arg(long, conflicts_with_all = ["offset", "from_time"])]
+    from_beginning: bool,
+    /// Begin with this offset, in every partition that is read.
+    #[arg(long, conflicts_with = "from_time")]
+    offset: Option<u64>,
+    /// Begin with the first record of this time or later (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    from_time: Option<String>,
+    /// Read this partition only.
+    #[arg(long)]
+    partition: Option<u32>,
+    /// End when all that was there is read.
+    #[arg(long)]
+    exit_at_end: bool,
+    /// End after so many records.
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+}
+
+impl Consume {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// [`Failure`] when the topic or an offset is not there, or the broker cannot be reached.
+    pub async fn run(self, context: Option<&str>) -> Result<(), Failure> {
+        let start = match (&self.from_time, self.offset) {
+            (Some(time), _) => Start::Time(millis(time)?),
+            (None, Some(offset)) => Start::Offset(Offset(offset)),
+            (None, None) if self.from_beginning => Start::Beginning,
+            (None, None) => Start::End,
+        };
+        let client = connect(&Contexts::find(context)?).await?;
+        let consumer = match self.partition {
+            Some(partition) => client.consumer().read_partition(&self.topic, Partition(partition), start),
+            None => client.consumer().read(&self.topic, start),
+        };
+        let mut consumer = consumer.build().await?;
+        let mut left = self.limit.unwrap_or(u64::MAX);
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        while left > 0 {
+            let batch = if self.exit_at_end {
+                consumer.next_batch_before_end().await
+            } else {
+                // What was read so far is to be seen while nothing more comes.
+                out.flush()?;
+                consumer.next_batch().await.map(Some)
+            };
+            let Some(batch) = batch.map_err(|error| anyhow!(error))? else { break };
+            let place = (&*batch.topic, batch.partition);
+            for record in batch.records.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
+                if serde_json::to_writer(&mut out, &object(place, record)).is_err() || writeln!(out).is_err()
+                {
+                    // Whoever reads this has enough.
+                    return Ok(());
+                }
+                left -= 1;
+            }
+        }
+        out.flush()?;
+        client.close().await;
+        Ok(())
+    }
+}
+
+fn object((topic, partition): (&str, Partition), stored: &StoredRecord) -> Value {
+    let mut object = json!({
+        "topic": topic, "partition": partition.0, "offset": stored.offset.0,
+        "timestamp": stored.timestamp_ms, "key": readable(stored.key.as_deref()),
+        "value": readable(stored.value.as_deref()),
+    });
+    if !stored.headers.is_empty() {
+        let headers = stored.headers.iter().map(|header| {
+            let mut pair = Map::new();
+            pair.insert(header.name.clone(), text(header.value.as_deref()));
+            Value::Object(pair)
+        });
+        object["headers"] = headers.collect();
+    }
+    object
+}
+
+/// JSON as it is, other text as a string.
+fn readable(bytes: Option<&[u8]>) -> Value {
+    match bytes.map(serde_json::from_slice::<Value>) {
+        // A number might lose digits on its way through JSON's readers; keys are often numbers.
+        Some(Ok(value @ (Value::Object(_) | Value::Array(_)))) => value,
+        _ => text(bytes),
+    }
+}
+
+/// Text as a string; other bytes in base 64.
+pub fn text(bytes: Option<&[u8]>) -> Value {
+    let Some(bytes) = bytes else { return Value::Null };
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => json!({ "base64": BASE64.encode(bytes) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_json_or_text_is_shown_as_that() {
+        assert_eq!(readable(Some(b"{\"a\":1}")), json!({ "a": 1 }));
+        assert_eq!(readable(Some(b"12345678901234567890")), json!("12345678901234567890"));
+        assert_eq!(readable(Some(b"\xff\xfe")), json!({ "base64": "//4=" }));
+        assert_eq!(readable(None), Value::Null);
+    }
+}

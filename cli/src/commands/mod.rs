@@ -1,0 +1,80 @@
+//! The commands, one file each.
+
+mod apply;
+mod config;
+mod consume;
+mod context;
+mod plugin;
+mod produce;
+mod serve;
+mod topic;
+mod verify;
+
+use std::future::Future;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use clap_complete::Shell;
+
+use crate::exit::Failure;
+use crate::output::Format;
+
+/// What one can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a broker; on an empty folder, found a cluster of one.
+    Serve(serve::Serve),
+    /// Look at the broker's configuration.
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Manage the contexts that name brokers and identities.
+    #[command(subcommand)]
+    Context(context::Command),
+    /// Create and look at topics.
+    #[command(subcommand)]
+    Topic(topic::Topic),
+    /// Produce records from a file or from standard input.
+    Produce(produce::Produce),
+    /// Consume records, one JSON object each.
+    Consume(consume::Consume),
+    /// Build, deploy and check plugins.
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
+    /// Make topics and plugins be as files say.
+    Apply(apply::Apply),
+    /// Print a completion script for a shell.
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Compile a component in a process of its own. (The broker starts it.)
+    #[command(hide = true)]
+    CompileComponent,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// [`Failure`] when it did not do what it was asked for.
+pub fn run(command: Command, context: Option<&str>, format: Format) -> Result<(), Failure> {
+    match command {
+        Command::Serve(serve) => serve.run(context, format),
+        Command::Config(config) => config.run(format),
+        Command::Context(context) => context.run(format),
+        Command::Topic(topic) => block_on(topic.run(context, format)),
+        Command::Produce(produce) => block_on(produce.run(context, format)),
+        Command::Consume(consume) => block_on(consume.run(context)),
+        Command::Plugin(plugin) => block_on(plugin.run(context, format)),
+        Command::Apply(apply) => block_on(apply.run(context, format)),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut crate::command_line(), "tidemill", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::CompileComponent => unreachable!("main does it, whose exit status is the child's"),
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("threads")?.block_on(work)
+}

@@ -1,0 +1,242 @@
+//! `plugin`: build, deploy, list, describe, verify.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use tidemill_core::limits;
+use tidemill_core::manifest::Manifest;
+use tidemill_host::components;
+use tidemill_plugin_build::{Order, Toolchain};
+
+use super::topic::text;
+use super::verify;
+use crate::admin_api::AdminApi;
+use crate::contexts::Contexts;
+use crate::exit::Failure;
+use crate::output::{self, Format};
+
+/// How many of a task's last log lines `plugin describe` shows.
+const LOG_LINES_SHOWN: usize = 5;
+
+/// Build, deploy and check plugins.
+#[derive(Debug, Subcommand)]
+pub enum Plugin {
+    /// Build the Rust plugins of a folder to components.
+    #[command(after_help = "Example:\n  tidemill plugin build plugins --components target/components")]
+    Build(Build),
+    /// Deploy a plugin; returns when every task of it runs.
+    #[command(
+        after_help = "Example:\n  tidemill plugin deploy plugins/payment/plugin.toml --components target/components"
+    )]
+    Deploy(Deploy),
+    /// Print all plugins.
+    List,
+    /// Print one plugin: its tasks, how far they are, how they last failed.
+    Describe {
+        /// Its name.
+        name: String,
+    },
+    Verify(verify::Verify),
+}
+
+/// What to build.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// The folder of a crate or of a workspace of crates.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// Where the components go.
+    #[arg(long, default_value = "components")]
+    components: PathBuf,
+}
+
+/// What to deploy.
+#[derive(Debug, Args)]
+pub struct Deploy {
+    /// The manifest, or the folder that holds `plugin.toml`.
+    manifest: PathBuf,
+    /// Where components are looked for that do not lie beside their manifest.
+    #[arg(long, value_name = "FOLDER")]
+    components: Option<PathBuf>,
+}
+
+/// A plugin out of its files.
+#[derive(Debug)]
+pub struct FromFiles {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its component.
+    pub component: Bytes,
+}
+
+impl FromFiles {
+    /// Reads a manifest and the component that it names.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`] when one of them is not there, or the manifest cannot stand.
+    pub fn read(path: &Path, folder: Option<&Path>) -> Result<FromFiles, Failure> {
+        let path = if path.is_dir() { path.join("plugin.toml") } else { path.to_owned() };
+        let shown = || path.display().to_string();
+        let text = fs::read_to_string(&path).with_context(shown)?;
+        if text.len() > limits::MANIFEST_BYTES_MAX {
+            return Err(anyhow!("{}: more than {} bytes", shown(), limits::MANIFEST_BYTES_MAX).into());
+        }
+        let manifest: Manifest = toml::from_str(&text).with_context(shown)?;
+        let errors = manifest.check();
+        if !errors.is_empty() {
+            let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            return Err(anyhow!("{}: {}", shown(), all.join("; ")).into());
+        }
+        let beside = path.parent().unwrap_or(Path::new(".")).join(&manifest.component);
+        let elsewhere = folder.map(|folder| folder.join(&manifest.component));
+        let found = std::iter::once(beside.clone()).chain(elsewhere).find(|path| path.is_file());
+        let found = found.ok_or_else(|| {
+            anyhow!("{}: there is no {}; build it with `tidemill plugin build`", shown(), beside.display())
+        })?;
+        let component = fs::read(&found).with_context(|| found.display().to_string())?;
+        Ok(FromFiles { manifest, component: component.into() })
+    }
+
+    /// Uploads the component, if the broker has not got it, and deploys.
+    ///
+    /// # Errors
+    /// [`Failure`] when the broker refuses, or cannot be reached.
+    pub async fn deploy(&self, api: &AdminApi) -> Result<Value, Failure> {
+        let digest = components::digest(&self.component);
+        api.put(&format!("/v1/components/{digest}"), self.component.clone()).await?;
+        api.post("/v1/plugins", &self.document()).await
+    }
+
+    /// What a deployment would come to. The component is uploaded, which changes nothing that runs.
+    ///
+    /// # Errors
+    /// [`Failure`] when the broker refuses, or cannot be reached.
+    pub async fn check(&self, api: &AdminApi) -> Result<Value, Failure> {
+        let digest = components::digest(&self.component);
+        api.put(&format!("/v1/components/{digest}"), self.component.clone()).await?;
+        api.post("/v1/plugins/check", &self.document()).await
+    }
+
+    /// The document that deploys it.
+    pub fn document(&self) -> Value {
+        json!({ "manifest": self.manifest, "digest": components::digest(&self.component) })
+    }
+}
+
+impl Plugin {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// [`Failure`] when something is refused or different, or the broker cannot be reached.
+    pub async fn run(self, context: Option<&str>, format: Format) -> Result<(), Failure> {
+        if let Plugin::Build(build) = self {
+            return build.run(format);
+        }
+        let context = Contexts::find(context)?;
+        let api = AdminApi::new(&context)?;
+        match self {
+            Plugin::Build(_) => unreachable!("it needs no broker"),
+            Plugin::Deploy(deploy) => {
+                let plugin = FromFiles::read(&deploy.manifest, deploy.components.as_deref())?;
+                let deployed = plugin.deploy(&api).await?;
+                match format {
+                    Format::Json => output::json(&deployed)?,
+                    Format::Table => {
+                        let what = if deployed["changed"] == true { "deployed" } else { "unchanged" };
+                        let (name, generation) = (text(&deployed["name"]), text(&deployed["generation"]));
+                        println!(
+                            "{what} {name}, generation {generation}, {} tasks run",
+                            text(&deployed["running"])
+                        );
+                    }
+                }
+            }
+            Plugin::List => list(&api, format).await?,
+            Plugin::Describe { name } => describe(&api, &name, format).await?,
+            Plugin::Verify(verify) => verify.run(&api, format).await?,
+        }
+        Ok(())
+    }
+}
+
+impl Build {
+    fn run(self, format: Format) -> Result<(), Failure> {
+        let toolchain =
+            Toolchain::find(&self.folder, &mut |doing| eprintln!("{doing}")).map_err(anyhow::Error::new)?;
+        eprintln!("building with {}", toolchain.describe());
+        let order = Order { folder: self.folder, target_dir: None, components: self.components };
+        let built = tidemill_plugin_build::build(&order, &toolchain).map_err(anyhow::Error::new)?;
+        for component in built {
+            let path = order.components.join(format!("{}.wasm", component.name));
+            match format {
+                Format::Json => output::json(&json!({
+                    "name": component.name, "path": path, "bytes": component.bytes, "changed": component.changed,
+                    "imports": component.imports,
+                }))?,
+                Format::Table => println!("{} ({} KiB)", path.display(), component.bytes.div_ceil(1024)),
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn list(api: &AdminApi, format: Format) -> Result<(), Failure> {
+    let plugins: Vec<Value> = api.get("/v1/plugins").await?;
+    if format == Format::Json {
+        return Ok(output::json(&plugins)?);
+    }
+    let row = |plugin: &Value| {
+        let names = |key: &str| {
+            let names = plugin[key].as_array().into_iter().flatten().map(text);
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let tasks = format!("{}/{}", text(&plugin["running"]), text(&plugin["tasks"]));
+        vec![
+            text(&plugin["name"]),
+            text(&plugin["generation"]),
+            tasks,
+            text(&plugin["lag-records"]),
+            names("subscribe"),
+            names("publish"),
+        ]
+    };
+    let rows: Vec<_> = plugins.iter().map(row).collect();
+    Ok(output::table(&["NAME", "GENERATION", "TASKS", "LAG", "READS", "PUBLISHES"], &rows)?)
+}
+
+async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Failure> {
+    let plugin: Value = api.get(&format!("/v1/plugins/{name}")).await?;
+    if format == Format::Json {
+        return Ok(output::json(&plugin)?);
+    }
+    println!("{name}, generation {}, component {}", text(&plugin["generation"]), text(&plugin["digest"]));
+    println!("dead letters go to {}", text(&plugin["dead-letter"]));
+    let tasks = plugin["state"].as_array().cloned().unwrap_or_default();
+    let row = |task: &Value| {
+        let work = &task["work"];
+        let cells = [&task["partition"], &task["shard"], &task["phase"], &task["step"], &task["lag-records"]];
+        let counts = [&work["events"], &work["records"], &work["failures"], &work["dead-letters"]];
+        cells.into_iter().chain(counts).map(text).collect()
+    };
+    let rows: Vec<Vec<String>> = tasks.iter().map(row).collect();
+    let titles = ["TASK", "SHARD", "PHASE", "STEP", "LAG", "EVENTS", "RECORDS", "FAILURES", "DEAD LETTERS"];
+    output::table(&titles, &rows)?;
+    for task in &tasks {
+        let failure = &task["last-failure"];
+        if !failure.is_null() {
+            println!("\ntask {} last failed: {}", text(&task["partition"]), text(&failure["reason"]));
+            for function in failure["backtrace"].as_array().into_iter().flatten() {
+                println!("  at {}", text(function));
+            }
+        }
+        let log = task["log"].as_array().map_or(&[][..], Vec::as_slice);
+        for line in &log[log.len().saturating_sub(LOG_LINES_SHOWN)..] {
+            println!("task {} log: {}", text(&task["partition"]), text(line));
+        }
+    }
+    Ok(())
+}

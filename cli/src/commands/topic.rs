@@ -1,0 +1,110 @@
+//! `topic`: create, list, describe.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::admin_api::AdminApi;
+use crate::contexts::Contexts;
+use crate::exit::Failure;
+use crate::output::{self, Format};
+
+/// Create and look at topics.
+#[derive(Debug, Subcommand)]
+pub enum Topic {
+    /// Create a topic.
+    #[command(after_help = "Examples:\n  tidemill topic create orders --partitions 4\n  \
+tidemill topic create payments --partitions 4 --affinity customers")]
+    Create(Create),
+    /// Print all topics.
+    List,
+    /// Print one topic and its partitions.
+    Describe {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// A topic to create.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Its name.
+    name: String,
+    /// How many partitions it has, for its life.
+    #[arg(long, default_value_t = 1)]
+    partitions: u32,
+    /// Its affinity group: partition i of all topics of a group lies in one shard.
+    #[arg(long, value_name = "NAME")]
+    affinity: Option<String>,
+    /// The largest batch that it takes, in bytes.
+    #[arg(long, value_name = "BYTES")]
+    max_message_bytes: Option<u32>,
+}
+
+impl Create {
+    fn document(&self) -> Value {
+        let mut settings = serde_json::Map::new();
+        if let Some(bytes) = self.max_message_bytes {
+            settings.insert("max-message-bytes".into(), bytes.into());
+        }
+        json!({ "name": self.name, "partitions": self.partitions, "affinity": self.affinity, "settings": settings })
+    }
+}
+
+impl Topic {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// [`Failure`] when the broker refuses, or cannot be reached.
+    pub async fn run(self, context: Option<&str>, format: Format) -> Result<(), Failure> {
+        let api = AdminApi::new(&Contexts::find(context)?)?;
+        match self {
+            Topic::Create(create) => {
+                let topic: Value = api.post("/v1/topics", &create.document()).await?;
+                match format {
+                    Format::Json => output::json(&topic)?,
+                    Format::Table => println!("created {}", create.name),
+                }
+            }
+            Topic::List => {
+                let topics: Vec<Value> = api.get("/v1/topics").await?;
+                match format {
+                    Format::Json => output::json(&topics)?,
+                    Format::Table => {
+                        let row = |topic: &Value| {
+                            vec![text(&topic["name"]), text(&topic["partitions"]), text(&topic["affinity"])]
+                        };
+                        let rows: Vec<_> = topics.iter().map(row).collect();
+                        output::table(&["NAME", "PARTITIONS", "AFFINITY"], &rows)?;
+                    }
+                }
+            }
+            Topic::Describe { name } => describe(&api, &name, format).await?,
+        }
+        Ok(())
+    }
+}
+
+async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Failure> {
+    let topic: Value = api.get(&format!("/v1/topics/{name}")).await?;
+    if format == Format::Json {
+        return Ok(output::json(&topic)?);
+    }
+    println!("{name} (id {}, affinity {})", text(&topic["id"]), text(&topic["affinity"]));
+    let state = topic["state"].as_array().cloned().unwrap_or_default();
+    let rows: Vec<_> = state
+        .iter()
+        .map(|row| {
+            ["partition", "shard", "log-start-offset", "high-watermark"].map(|key| text(&row[key])).to_vec()
+        })
+        .collect();
+    Ok(output::table(&["PARTITION", "SHARD", "START", "HIGH WATERMARK"], &rows)?)
+}
+
+/// A value as a cell of a table.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => output::shown(text),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,62 @@
+//! The `tidemill` command: a broker, and everything that one does with brokers.
+//!
+//! One file for each command in `commands`; what they share is how they find a broker ([`contexts`]), how they speak
+//! to its admin API ([`admin_api`]), how they print ([`output`]) and how they end ([`exit`]).
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the command is the shell: it has files, clocks and a terminal"
+)]
+
+mod admin_api;
+mod commands;
+mod contexts;
+mod exit;
+mod input;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use commands::Command;
+use output::Format;
+
+/// An event bus whose consumers live inside it.
+#[derive(Debug, Parser)]
+#[command(name = "tidemill", version, about, long_about = None, propagate_version = true)]
+#[command(
+    after_help = "Exit status: 0 done, 1 refused or different, 2 wrong usage, 3 no broker reached (trying again \
+may help), 70 the broker failed, 78 wrong configuration.\n\nBegin with `tidemill serve`, and in another terminal \
+`tidemill topic create orders`."
+)]
+struct Tidemill {
+    /// How to print: for people, or as JSON for programs.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    output: Format,
+    /// The context that names the broker; the current one when left out.
+    #[arg(long, global = true, env = "TIDEMILL_CONTEXT", value_name = "NAME")]
+    context: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    let tidemill = Tidemill::parse();
+    if let Command::CompileComponent = tidemill.command {
+        return tidemill_runtime::compile_child_main();
+    }
+    match commands::run(tidemill.command, tidemill.context.as_deref(), tidemill.output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print(tidemill.output);
+            failure.code()
+        }
+    }
+}
+
+/// The command line, for completion scripts.
+fn command_line() -> clap::Command {
+    use clap::CommandFactory;
+    Tidemill::command()
+}
