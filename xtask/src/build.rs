@@ -1,0 +1,21 @@
+//! Building the `tidemill` command, as a release has it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::ensure;
+
+use crate::places;
+
+/// Builds the command, and says where it is.
+///
+/// # Errors
+/// When it does not compile.
+pub fn tidemill() -> anyhow::Result<PathBuf> {
+    eprintln!("building the broker (the first time takes some minutes)");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(places::repository());
+    let status = cargo.args(["build", "--release", "--package", "tidemill-cli"]).status()?;
+    ensure!(status.success(), "the broker does not compile");
+    Ok(places::target().join("release/tidemill"))
+}

@@ -1,0 +1,50 @@
+//! Chores of this repository, as `cargo xtask <chore>`.
+//!
+//! Each chore is a file. None knows a broker's insides: what a chore needs of the product it starts as a user
+//! would. A chore that lacks a tool fails and says which command installs it; it skips nothing, so that a green
+//! run has run everything.
+#![forbid(unsafe_code)]
+
+mod build;
+mod chain;
+mod demo;
+mod exactly_once;
+mod places;
+mod plugins;
+mod process;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Chores of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Build every plugin of plugins/ to target/components/<name>.wasm.
+    Plugins,
+    Demo(demo::Demo),
+    ExactlyOnce(exactly_once::ExactlyOnce),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().chore {
+        Chore::Plugins => plugins::build().map(drop),
+        Chore::Demo(demo) => demo.run(),
+        Chore::ExactlyOnce(chore) => chore.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // For a reader who ran a chore, not for one who debugs it: no backtrace.
+            eprintln!("cargo xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
