@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::ensure;
 
-use crate::places;
+use xtask::places;
 
 /// Builds the command, and says where it is.
 ///

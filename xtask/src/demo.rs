@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: real orders run the chain on one broker, before one's eyes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,9 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::chain::{self, ORDERS, PLUGINS};
-use crate::process::{Broker, counter};
 use crate::{build, plugins};
+use xtask::chain::{self, ORDERS, PLUGINS};
+use xtask::process::{Broker, counter};
 
 /// How long the chain may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -21,7 +21,7 @@ const _: () = assert!(matches!(PLUGINS[PAYMENT].as_bytes(), b"payment"));
 const EVERY: Duration = Duration::from_millis(500);
 
 /// Build everything, run the order chain on real orders, and check what came of it.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Demo {
     /// Other orders: JSON lines, compressed if the name ends in .zst. The sample of 2,000 when left out.
     #[arg(long, value_name = "FILE")]
@@ -42,14 +42,21 @@ impl Demo {
     pub fn run(self) -> anyhow::Result<()> {
         step("building the plugins");
         plugins::build()?;
-        let program = build::tidemill()?;
+        self.run_with(&build::tidemill()?)
+    }
+
+    /// Runs it with a broker that is built.
+    ///
+    /// # Errors
+    /// When anything is not as it should be.
+    pub fn run_with(self, program: &Path) -> anyhow::Result<()> {
         let file = self.file.clone().unwrap_or_else(chain::sample);
         let there = chain::count(&file)?;
         let orders = self.orders.unwrap_or(there).min(there);
 
         let folder = tempfile::Builder::new().prefix("tidemill-demo-").tempdir()?;
         step(&format!("starting a broker in {}", folder.path().display()));
-        let broker = Broker::start(&program, folder.path(), &[])?;
+        let broker = Broker::start(program, folder.path(), &[])?;
         step("making topics and deploying the chain");
         let applied = chain::apply(&broker)?;
         print!("{}", indented(&applied));

@@ -4,16 +4,16 @@
 //! left to finish in the end. Then the same checks as in the demo must hold. A kill counts only if some plugin lagged
 //! when it was looked at last before the kill: then a step was under way.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use clap::Args;
 
-use crate::chain::{self, ORDERS};
-use crate::process::Broker;
 use crate::{build, plugins};
+use xtask::chain::{self, ORDERS};
+use xtask::process::Broker;
 
 /// How long the chain may take to come to rest after the last kill.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -46,7 +46,19 @@ impl ExactlyOnce {
     /// When anything is not as it should be.
     pub fn run(self) -> anyhow::Result<()> {
         plugins::build()?;
-        let program = build::tidemill()?;
+        self.run_with(&build::tidemill()?)
+    }
+
+    /// The short form, of so many kills.
+    pub fn of(kills: u64) -> ExactlyOnce {
+        ExactlyOnce { kills, file: None, orders: None, seed: None }
+    }
+
+    /// Runs it with a broker that is built.
+    ///
+    /// # Errors
+    /// When anything is not as it should be.
+    pub fn run_with(self, program: &Path) -> anyhow::Result<()> {
         let file = self.file.clone().unwrap_or_else(chain::sample);
         let there = chain::count(&file)?;
         let orders = self.orders.unwrap_or(there).min(there);
@@ -55,7 +67,7 @@ impl ExactlyOnce {
         let mut dice = Dice(seed);
 
         let folder = tempfile::Builder::new().prefix("tidemill-exactly-once-").tempdir()?;
-        let mut broker = Broker::start(&program, folder.path(), &[])?;
+        let mut broker = Broker::start(program, folder.path(), &[])?;
         chain::apply(&broker)?;
         // Orders are to last for all kills, each of which takes up to two seconds with the start behind it.
         let rate = (orders / (2 * self.kills.max(1))).max(1);

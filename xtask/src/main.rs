@@ -6,12 +6,10 @@
 #![forbid(unsafe_code)]
 
 mod build;
-mod chain;
 mod demo;
 mod exactly_once;
-mod places;
 mod plugins;
-mod process;
+mod test;
 
 use std::process::ExitCode;
 
@@ -31,6 +29,9 @@ enum Chore {
     Plugins,
     Demo(demo::Demo),
     ExactlyOnce(exactly_once::ExactlyOnce),
+    Test(test::Test),
+    /// Write the pages of docs/ that are made from tables in the source.
+    Docs,
 }
 
 fn main() -> ExitCode {
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
         Chore::Plugins => plugins::build().map(drop),
         Chore::Demo(demo) => demo.run(),
         Chore::ExactlyOnce(chore) => chore.run(),
+        Chore::Test(chore) => chore.run(),
+        Chore::Docs => test::write_pages(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

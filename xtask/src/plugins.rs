@@ -4,7 +4,7 @@ use anyhow::{bail, ensure};
 use tidemill_plugin_build::component::OFFERED;
 use tidemill_plugin_build::{Built, Order, Toolchain, Way, build as build_guests};
 
-use crate::places;
+use xtask::places;
 
 /// Builds every plugin, and prints what lies where. Done again with nothing changed, it takes a moment.
 ///

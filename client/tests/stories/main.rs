@@ -1,7 +1,7 @@
 //! Stories of clients in trouble, each replayable from its seed: `TIDEMILL_SEED=n cargo test -p tidemill-client`.
 //!
 //! [`producing`] and [`consuming`] are told to any broker behind the [`harness`]: below to the [`fault_broker`], which
-//! is real QUIC on loopback before a log in memory, and in [`real_broker`] to whatever broker the environment names.
+//! is real QUIC on loopback before a log in memory, and in [`real_broker`] to one that is a process.
 //! What needs a broker that lies, stalls or forgets is in [`misfortune`] and [`misreading`].
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests live in the real world")]
 #![allow(missing_docs, reason = "tests are read, not called")]

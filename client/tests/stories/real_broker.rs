@@ -1,16 +1,14 @@
-//! The same stories, told to a real broker that runs already:
+//! The same stories, told to a real broker: a process that is killed and started again.
 //!
-//! ```sh
-//! TIDEMILL_BROKER=127.0.0.1:9092 TIDEMILL_TLS=folder TIDEMILL_RESTART='./kill-and-start' \
-//!     cargo test -p tidemill-client --test stories real_broker -- --ignored --nocapture
-//! ```
-//!
-//! The folder holds `ca.pem`, `client.pem` and `client-key.pem`; the broker has none of the stories' topics. The command
-//! kills the broker and starts it again, and returns when it has been started; without one nothing is restarted.
+//! The `tidemill` command must be built in the profile of the tests (`cargo build --release` for `--release`), as a
+//! test of the whole workspace does by itself.
 
 use std::path::PathBuf;
 
+use parking_lot::Mutex;
+use tempfile::TempDir;
 use tidemill_client::{Config, Tls};
+use xtask::process::Broker;
 
 use crate::dice::seed;
 use crate::harness::{BoxFuture, Harness};
@@ -18,17 +16,27 @@ use crate::{assert_all_delivered, consuming, producing};
 
 struct RealBroker {
     config: Config,
-    restart: Option<String>,
+    broker: Mutex<Broker>,
+    _folder: TempDir,
+}
+
+/// The command lies beside the folder that this test lies in.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.parent().unwrap().parent().unwrap().join("tidemill");
+    assert!(program.is_file(), "{} is not built", program.display());
+    program
 }
 
 impl RealBroker {
-    fn from_environment() -> RealBroker {
-        let variable = |name| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
-        let folder = PathBuf::from(variable("TIDEMILL_TLS"));
+    fn start() -> RealBroker {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Broker::start(&program(), folder.path(), &[]).unwrap();
+        let files = folder.path().join("data/client");
         let tls =
-            Tls::from_files(folder.join("ca.pem"), folder.join("client.pem"), folder.join("client-key.pem"));
-        let config = Config::new([variable("TIDEMILL_BROKER")], tls.unwrap());
-        RealBroker { config, restart: std::env::var("TIDEMILL_RESTART").ok() }
+            Tls::from_files(files.join("ca.pem"), files.join("client.pem"), files.join("client-key.pem"));
+        let config = Config::new([broker.address("quic").unwrap().to_owned()], tls.unwrap());
+        RealBroker { config, broker: Mutex::new(broker), _folder: folder }
     }
 }
 
@@ -39,18 +47,19 @@ impl Harness for RealBroker {
 
     fn restart(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let command = self.restart.as_ref().expect("TIDEMILL_RESTART is set");
-            let status = tokio::process::Command::new("sh").args(["-c", command]).status().await.unwrap();
-            assert!(status.success(), "{command}: {status}");
+            // It takes half a second and is meant to be felt: the producer's threads go on meanwhile.
+            tokio::task::block_in_place(|| {
+                let mut broker = self.broker.lock();
+                broker.kill().unwrap();
+                broker.restart().unwrap();
+            });
         })
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "it needs a broker"]
 async fn every_story() {
-    let broker = RealBroker::from_environment();
-    let seed = seed("every_story");
+    let broker = RealBroker::start();
     consuming::administration(&broker).await;
     consuming::seeks(&broker).await;
     consuming::out_of_range(&broker).await;
@@ -59,8 +68,16 @@ async fn every_story() {
     producing::codecs(&broker).await;
     producing::unacknowledged(&broker).await;
     producing::partitioning(&broker).await;
-    assert_all_delivered(producing::cuts(&broker, 100, seed).await);
-    if broker.restart.is_some() {
-        assert_all_delivered(producing::restarts(&broker, 20, seed).await);
-    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_cuts_with_a_thousand_under_way() {
+    let seed = seed("real_broker::a_hundred_cuts_with_a_thousand_under_way");
+    assert_all_delivered(producing::cuts(&RealBroker::start(), 100, seed).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_restarts() {
+    let seed = seed("real_broker::twenty_restarts");
+    assert_all_delivered(producing::restarts(&RealBroker::start(), 20, seed).await);
 }

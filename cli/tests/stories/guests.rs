@@ -1,0 +1,122 @@
+//! Plugins that misbehave, in a broker that goes on: the culprit alone goes to the dead-letter topic.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use xtask::places;
+use xtask::process::Broker;
+
+use crate::{broker, consume, produce, values};
+
+/// The word that makes a fixture misbehave, and what is said of it.
+const CULPRITS: [(&str, &str, &str); 6] = [
+    ("trap", "please trap", "unreachable"),
+    ("endless-loop", "please loop", "deadline"),
+    ("memory-bomb", "all memory", "memory"),
+    ("recursion", "go deeper", "stack"),
+    ("big-output", "pieces", "output"),
+    ("panic-on", "please panic", "please panic"),
+];
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn manifest(plugin: &str) -> PathBuf {
+    places::repository().join("plugins/fixtures").join(plugin).join("plugin.toml")
+}
+
+fn deploy(broker: &Broker, plugin: &str) {
+    let (manifest, components) = (manifest(plugin), places::components());
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    broker.run(&["plugin", "deploy", &path(&manifest), "--components", &path(&components)]).unwrap();
+}
+
+/// A broker with topics `in` and `out` of one partition, and one fixture between them.
+fn with(plugin: &str) -> (tempfile::TempDir, Broker) {
+    let (folder, broker) = broker(&[]);
+    for topic in ["in", "out"] {
+        broker.run(&["topic", "create", topic]).unwrap();
+    }
+    deploy(&broker, plugin);
+    (folder, broker)
+}
+
+fn header<'a>(record: &'a Value, name: &str) -> &'a str {
+    let headers = record["headers"].as_array().unwrap();
+    headers.iter().find_map(|header| header[name].as_str()).unwrap_or_else(|| panic!("{name} in {record}"))
+}
+
+fn culprit_is_put_aside(plugin: &str, word: &str, expected: &str) {
+    let (_folder, broker) = with(plugin);
+    produce(&broker, &["in"], &format!("one\ntwo\n{word}\nthree\nfour\n"));
+    broker.settle(PATIENCE).unwrap();
+    assert_eq!(values(&consume(&broker, "out")), ["four", "one", "three", "two"], "{plugin}");
+    let dead = consume(&broker, &format!("{plugin}.dead-letter"));
+    assert_eq!(values(&dead), [word], "{plugin}");
+    assert_eq!(header(&dead[0], "dead-letter-topic"), "in");
+    assert_eq!(header(&dead[0], "dead-letter-offset"), "2");
+    let reason = header(&dead[0], "dead-letter-reason");
+    assert!(reason.to_lowercase().contains(expected), "{plugin}: {reason}");
+    // The task goes on as if nothing had been.
+    produce(&broker, &["in"], "five\n");
+    broker.settle(PATIENCE).unwrap();
+    assert_eq!(consume(&broker, "out").len(), 5, "{plugin}");
+}
+
+#[test]
+fn culprits_alone_are_put_aside() {
+    for (plugin, word, expected) in CULPRITS {
+        culprit_is_put_aside(plugin, word, expected);
+    }
+}
+
+#[test]
+fn a_panic_is_shown_with_its_place_and_a_backtrace() {
+    let (_folder, broker) = with("panic-on");
+    produce(&broker, &["in"], "please panic\n");
+    broker.settle(PATIENCE).unwrap();
+    let described = broker.json(&["plugin", "describe", "panic-on"]).unwrap();
+    let failure = &described["state"][0]["last-failure"];
+    let reason = failure["reason"].as_str().unwrap();
+    assert!(reason.contains("this plugin was told to: please panic"), "{reason}");
+    assert!(reason.contains("panic-on/src/lib.rs:"), "{reason}");
+    let functions: Vec<_> =
+        failure["backtrace"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(functions.iter().any(|name| name.contains("refuse_to_go_on")), "{functions:?}");
+}
+
+#[test]
+fn an_instance_serves_one_step() {
+    let (_folder, broker) = with("count-static");
+    for _ in 0..5 {
+        produce(&broker, &["in"], "x\ny\n");
+        broker.settle(PATIENCE).unwrap();
+    }
+    let out = consume(&broker, "out");
+    assert_eq!(out.len(), 10);
+    assert!(values(&out).iter().all(|value| *value == "1"), "{out:?}");
+}
+
+#[test]
+fn a_deployment_that_cannot_run_changes_nothing() {
+    let (folder, broker) = broker(&[]);
+    broker.run(&["topic", "create", "in"]).unwrap();
+    let refused = |text: &str, component: &[u8], expected: &str| {
+        let manifest = folder.path().join("plugin.toml");
+        std::fs::write(&manifest, text).unwrap();
+        std::fs::write(folder.path().join("it.wasm"), component).unwrap();
+        let deploy = broker.run(&["plugin", "deploy", manifest.to_str().unwrap()]);
+        let said = deploy.unwrap_err().to_string();
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(broker.json(&["plugin", "list"]).unwrap(), serde_json::json!([]), "{said}");
+    };
+    let trap = std::fs::read(places::components().join("trap.wasm"))
+        .expect("the components are built: cargo xtask plugins");
+    let manifest = |topic: &str| {
+        format!(
+            "name = \"it\"\ncomponent = \"it.wasm\"\n[[subscribe]]\ntopic = \"{topic}\"\nfrom = \"earliest\"\n"
+        )
+    };
+    refused(&manifest("nowhere"), &trap, "nowhere");
+    refused(&manifest("in"), b"this is no component", "component");
+    refused(&(String::from("colour = \"red\"\n") + &manifest("in")), &trap, "colour");
+}

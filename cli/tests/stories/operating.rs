@@ -1,0 +1,129 @@
+//! Running a broker: what its process says and how it ends.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::{broker, consume, produce, values};
+
+fn tidemill(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    command
+        .env("TIDEMILL_HOME", folder.path())
+        .env_remove("TIDEMILL_CONFIG")
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn sigterm_finishes_what_is_under_way_and_exits_with_0() {
+    let (_folder, mut broker) = broker(&[]);
+    broker.run(&["topic", "create", "orders", "--partitions", "4"]).unwrap();
+    let lines: String = (0..2_000).map(|n| format!("order {n}\n")).collect();
+    produce(&broker, &["orders"], &lines);
+    assert_eq!(broker.stop().unwrap().code(), Some(0));
+    let unreachable = broker.command().args(["topic", "list"]).output().unwrap();
+    assert_eq!(unreachable.status.code(), Some(3), "{}", text(&unreachable.stderr));
+    broker.restart().unwrap();
+    assert_eq!(consume(&broker, "orders").len(), 2_000);
+}
+
+#[test]
+fn a_folder_has_one_broker() {
+    let (folder, mut broker) = broker(&[]);
+    let mut second = broker.command();
+    let data = folder.path().join("data");
+    second.arg("serve").arg("--data").arg(&data);
+    for setting in ["quic", "admin", "metrics"] {
+        second.args(["--set", &format!("listen.{setting}=127.0.0.1:0")]);
+    }
+    let refused = second.output().unwrap();
+    assert_eq!(refused.status.code(), Some(70));
+    assert!(text(&refused.stderr).contains("in use by another broker"), "{}", text(&refused.stderr));
+    // The first is none the worse for it.
+    broker.run(&["topic", "create", "orders"]).unwrap();
+    assert!(broker.stop().unwrap().success());
+}
+
+#[test]
+fn all_mistakes_of_a_configuration_are_told_at_once() {
+    let wrong = tidemill(&["config", "show", "--set", "cluster.shards=0", "--set", "listen.quick=x"]);
+    assert_eq!(wrong.status.code(), Some(78));
+    let said = text(&wrong.stderr);
+    assert!(said.contains("cluster.shards") && said.contains("listen.quick"), "{said}");
+
+    let right = tidemill(&["--output", "json", "config", "show", "--set", "cluster.shards=4"]);
+    let shown: Value = serde_json::from_slice(&right.stdout).unwrap();
+    assert_eq!(shown["cluster.shards"]["value"], "4");
+    assert!(shown["cluster.shards"]["origin"].as_str().unwrap().contains("--set"), "{shown}");
+    assert_eq!(shown["log.format"]["origin"], "default");
+}
+
+#[test]
+fn the_command_explains_itself() {
+    let version = tidemill(&["--version"]);
+    assert_eq!(text(&version.stdout), format!("tidemill {}\n", env!("CARGO_PKG_VERSION")));
+    for command in ["serve", "produce", "consume", "apply"] {
+        assert!(text(&tidemill(&[command, "--help"]).stdout).contains("Example"), "{command}");
+    }
+    assert!(text(&tidemill(&["completion", "bash"]).stdout).contains("complete -F _tidemill"));
+    assert_eq!(tidemill(&["produce"]).status.code(), Some(2), "wrong usage");
+    let nowhere = tidemill(&["topic", "list"]);
+    assert_eq!(nowhere.status.code(), Some(78), "no context");
+    assert!(text(&nowhere.stderr).contains("tidemill serve"));
+}
+
+#[test]
+fn contexts_are_added_and_chosen() {
+    let (folder, broker) = broker(&[]);
+    let client = folder.path().join("data/client");
+    let file = |name: &str| client.join(name).to_str().unwrap().to_owned();
+    let (quic, admin) = (broker.address("quic").unwrap(), broker.address("admin").unwrap());
+    let add = ["context", "add", "other", "--broker", quic, "--admin", admin];
+    let files =
+        ["--ca", &file("ca.pem"), "--certificate", &file("client.pem"), "--key", &file("client-key.pem")];
+    broker.run(&[&add[..], &files[..]].concat()).unwrap();
+    broker.run(&["context", "use", "other"]).unwrap();
+    assert_eq!(broker.json(&["context", "list"]).unwrap()["current"], "other");
+    broker.run(&["topic", "create", "orders"]).unwrap();
+    assert_eq!(broker.json(&["topic", "list", "--context", "local"]).unwrap()[0]["name"], "orders");
+}
+
+#[test]
+fn records_are_produced_and_consumed_as_one_asks() {
+    let (_folder, broker) = broker(&[]);
+    broker.run(&["topic", "create", "orders", "--partitions", "4"]).unwrap();
+    let lines = concat!(
+        r#"{"id":"a","at":"2017-01-01T10:00:00Z","n":1}"#,
+        "\n",
+        r#"{"id":"b","at":"2017-01-02T10:00:00Z","n":2}"#,
+        "\n",
+        r#"{"id":"a","at":"2017-01-03T10:00:00Z","n":3}"#,
+        "\n",
+    );
+    produce(&broker, &["orders", "--key", "id", "--timestamp", "at", "--header", "source=shell"], lines);
+    let all = consume(&broker, "orders");
+    assert_eq!(all.len(), 3);
+    assert!(all.iter().all(|record| record["headers"] == serde_json::json!([{ "source": "shell" }])));
+    let of_a: Vec<_> = all.iter().filter(|record| record["key"] == "a").collect();
+    assert_eq!(of_a[0]["partition"], of_a[1]["partition"]);
+    assert_eq!((&of_a[0]["value"]["n"], &of_a[1]["value"]["n"]), (&1.into(), &3.into()));
+
+    let late = broker.run(&["consume", "orders", "--from-time", "2017-01-03T00:00:00Z", "--exit-at-end"]);
+    let late = late.unwrap();
+    assert!(late.lines().count() == 1 && late.contains(r#""n":3"#), "{late}");
+
+    produce(&broker, &["orders", "--partition", "2"], "x\ny\nz\n");
+    let end = broker.json(&["topic", "describe", "orders"]).unwrap()["state"][2]["high-watermark"].clone();
+    let from = (end.as_u64().unwrap() - 2).to_string();
+    let tail = ["consume", "orders", "--partition", "2", "--offset", &from, "--limit", "2"];
+    let tail: Vec<Value> =
+        broker.run(&tail).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(values(&tail), ["y", "z"]);
+}

@@ -1,0 +1,7 @@
+//! What chores and tests of the whole product share: a broker as a process, the `tidemill` command against it, and
+//! the order chain on both.
+#![forbid(unsafe_code)]
+
+pub mod chain;
+pub mod places;
+pub mod process;
