@@ -14,7 +14,7 @@
 //!    nothing else of that task lie there? ([`outputs`])
 //! 4. Is the state that each task ended with the one that its log leads to? ([`states`])
 //!
-//! Whoever finds something is told as a [`Violation`]. What a chain of plugins means is not known here: that the
+//! What is found is told as a [`Violation`]. What a chain of plugins means is not known here: that the
 //! numbers of a workflow add up is for a program that knows the workflow.
 
 #![forbid(unsafe_code)]

@@ -15,7 +15,7 @@ use tidemill_core::ids::{BrokerId, GroupId, ShardId};
 use tidemill_core::seams::{DiskLock, World};
 use tidemill_runtime::{Compiler, Runtime};
 use tidemill_storage::group::{Group, GroupOptions, Machine, MembershipError};
-use tidemill_storage::log::{LogOptions, OnFault, Recovery};
+use tidemill_storage::log::{LogOptions, OnFault, OnTurn, Recovery};
 use tokio::sync::Notify;
 
 use crate::addresses::Addresses;
@@ -127,6 +127,9 @@ impl Broker {
         metrics: Arc<Metrics>,
         on_fault: OnFault,
     ) -> Result<Arc<Broker>, OpenError> {
+        let mut options = options;
+        let counting = metrics.clone();
+        options.log.on_turn = OnTurn::new(move |bytes, took| counting.committed(bytes, took));
         let (identity, lock) = identity::take(&world, &options.folder)?;
         let me = identity.broker;
         let opening = Opening { options: &options, world: &world, me, on_fault: &on_fault };

@@ -59,6 +59,7 @@ pub struct Metrics {
     plugin_dead_letters: Family<OfPlugin, Counter>,
     plugin_failures: Family<OfFailure, Counter>,
     plugin_cpu_seconds: Family<OfPlugin, Counter<f64, AtomicU64>>,
+    steps_in_flight: Gauge,
     plugin_lag_records: Family<OfPlugin, Gauge>,
     plugin_lag_seconds: Family<OfPlugin, Seconds>,
     commit_seconds: Histogram,
@@ -70,6 +71,16 @@ pub struct Metrics {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfTransport {
     transport: &'static str,
+}
+
+/// A step that was begun.
+#[derive(Debug)]
+pub struct StepInFlight(Gauge);
+
+impl Drop for StepInFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Default for Metrics {
@@ -90,6 +101,7 @@ impl Default for Metrics {
             plugin_dead_letters: Family::default(),
             plugin_failures: Family::default(),
             plugin_cpu_seconds: Family::default(),
+            steps_in_flight: Gauge::default(),
             plugin_lag_records: Family::default(),
             plugin_lag_seconds: Family::default(),
             commit_seconds: seconds(),
@@ -140,6 +152,8 @@ impl Metrics {
         r.register("plugin_failures", "Tries of a plugin that failed", self.plugin_failures.clone());
         let help = "Processor time of a plugin";
         r.register_with_unit("plugin_cpu", help, Unit::Seconds, self.plugin_cpu_seconds.clone());
+        let help = "Steps of plugins that were begun and are not committed";
+        r.register("steps_in_flight", help, self.steps_in_flight.clone());
         r.register(
             "plugin_lag_records",
             "Records that a plugin has not consumed",
@@ -184,6 +198,12 @@ impl Metrics {
     pub fn committed(&self, bytes: u64, took: Duration) {
         self.commit_seconds.observe(took.as_secs_f64());
         self.commit_bytes.observe(bytes as f64);
+    }
+
+    /// A step begins; it ends when what is returned is dropped.
+    pub fn step_in_flight(&self) -> StepInFlight {
+        self.steps_in_flight.inc();
+        StepInFlight(self.steps_in_flight.clone())
     }
 
     /// A plugin was run.

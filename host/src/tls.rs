@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! tls/ca.pem  tls/ca-key.pem           made by the first broker; whoever holds the key makes identities
-//! tls/broker.pem  tls/broker-key.pem   the broker's own, made again at a start when little of its time is left
+//! tls/broker.pem  tls/broker-key.pem   the broker's own, made anew at every start
 //! ```
 //!
 //! TLS 1.3 only, no early data. A client shows a certificate of this authority or is not heard.

@@ -116,7 +116,10 @@ fn read_topic(path: &Path) -> anyhow::Result<Vec<Rec>> {
 }
 
 /// The first lines of a file of orders.
-fn head(file: &Path, orders: u64) -> anyhow::Result<impl BufRead> {
+///
+/// # Errors
+/// When it cannot be read.
+pub fn head(file: &Path, orders: u64) -> anyhow::Result<impl BufRead> {
     let mut lines = Vec::new();
     for line in reader(file)?.lines().take(usize::try_from(orders)?) {
         writeln!(lines, "{}", line?)?;

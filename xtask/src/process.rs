@@ -219,5 +219,6 @@ impl Drop for Broker {
 pub fn counter(metrics: &str, name: &str, label: &str) -> f64 {
     let is_series = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
     let series = metrics.lines().filter(is_series).filter(|line| line.contains(label));
-    series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    // The sum of none would be -0.
+    series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).fold(0.0, |sum, value| sum + value)
 }

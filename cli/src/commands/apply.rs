@@ -1,8 +1,8 @@
 //! `apply`: topics and plugins as files say. What is so already stays as it is; the difference is shown.
 //!
-//! A file of topics has `[[topic]]` tables; a file with a `name` and a `component` is a plugin's manifest. A folder is
-//! read with all folders in it, in the order of their names: topics first, then plugins, each behind those that write
-//! what it reads as far as cycles allow; the broker does not care about their order.
+//! A file with a `component` is a plugin's manifest; any other has `[[topic]]` tables, and `plugins`, the paths of
+//! manifests that lie elsewhere. A folder is read with all folders in it. Topics come first, then plugins, each in the
+//! order in which they were read: the broker does not care about their order.
 
 use std::fs;
 use std::path::{Path, PathBuf};

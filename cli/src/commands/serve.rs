@@ -1,6 +1,7 @@
 //! `serve`: a broker process.
 
 use std::fs;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -103,6 +104,9 @@ impl Serve {
             }
         };
         let served = tasks.block_on(server::serve(config, world, tools, started, stop()));
+        // All is durable, or nothing is to be touched any more: a guest that is still at work is not waited for.
+        guests.shutdown_background();
+        tasks.shutdown_background();
         match served {
             Ok(()) => Ok(()),
             Err(ServeError::Fault(fault)) => {
@@ -120,8 +124,7 @@ impl Serve {
 fn tools(config: &Config, world: &tidemill_core::seams::World) -> anyhow::Result<Tools> {
     let code = CodeOptions::default();
     let runtime = Runtime::new(RuntimeOptions { instances: config.plugins.instances, code })?;
-    // The ticker must run where no guest can keep it from doing so.
-    world.spawner.thread("epochs".into(), Box::pin(runtime.tick(world.clock.clone())));
+    tick(&runtime, world)?;
     let compiler = ChildProcess {
         program: std::env::current_exe().context("the path of this program")?,
         args: vec!["compile-component".into()],
@@ -132,9 +135,18 @@ fn tools(config: &Config, world: &tidemill_core::seams::World) -> anyhow::Result
     Ok(Tools { runtime, compiler: Arc::new(compiler) })
 }
 
+/// Lets the runtime's deadlines pass, on a thread that no guest can keep from doing so and that ends with the process.
+fn tick(runtime: &Runtime, world: &tidemill_core::seams::World) -> anyhow::Result<()> {
+    let ticking = runtime.tick(world.clock.clone());
+    let own = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    std::thread::Builder::new().name("epochs".into()).spawn(move || own.block_on(ticking))?;
+    Ok(())
+}
+
 fn log(config: &Config) {
     let filter = EnvFilter::try_new(&config.log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
     // Somebody else's subscriber would be a bug of this program; there is none.
     let _ = match config.log.format {
         LogFormat::Text => builder.try_init(),

@@ -29,7 +29,8 @@ pub trait Disk: Send + Sync {
     /// As the operating system's; [`io::ErrorKind::NotFound`] and [`io::ErrorKind::AlreadyExists`] by `mode`.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
 
-    /// The names in a folder, sorted. A folder that does not exist has none.
+    /// The paths of what lies in a folder, `folder` in front of each name, sorted. A folder that does not exist holds
+    /// nothing.
     ///
     /// # Errors
     /// As the operating system's.

@@ -67,7 +67,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "log.filter",
         Kind::Text,
-        "info",
+        "info,openraft=warn",
         "What the broker logs: a level, or per module as `tidemill_host=debug,info`.",
     ),
     setting("log.format", Kind::Choice(&["text", "json"]), "text", "Log lines for people or for programs."),

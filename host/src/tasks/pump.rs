@@ -257,6 +257,7 @@ impl Pump {
         attempt: u32,
         pace: &mut Pace,
     ) -> Result<Result<(), Failure>, End> {
+        let _in_flight = self.metrics.step_in_flight();
         let events: Arc<[Event]> = items.iter().filter_map(|item| item.content.clone().ok()).collect();
         let input = StepInput {
             partition: self.task.partition.0,

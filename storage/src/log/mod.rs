@@ -55,7 +55,7 @@ use work::{Reply, Work};
 use writer::Writer;
 
 pub use entry::{EncodedEntry, LogEntry, LogId, Payload, Vote};
-pub use options::{Done, LogOptions, OnFault, Planted, ReadError};
+pub use options::{Done, LogOptions, OnFault, OnTurn, Planted, ReadError};
 pub use recovery::{Loss, Recovery};
 
 /// The log of a group. Cheap to clone; all clones are the same log.

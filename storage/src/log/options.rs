@@ -1,5 +1,6 @@
 //! What a caller of the log chooses, and what it is told.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct LogOptions {
     pub segment_age: Duration,
     /// Bytes of durable entries that stay in memory.
     pub tail_bytes: usize,
+    /// Who counts turns.
+    pub on_turn: OnTurn,
     /// A mistake made on purpose, for a test that must find it.
     #[doc(hidden)]
     pub planted: Option<Planted>,
@@ -30,7 +33,37 @@ pub struct LogOptions {
 impl Default for LogOptions {
     fn default() -> Self {
         let (segment_bytes, segment_age) = (limits::SEGMENT_BYTES_DEFAULT, limits::SEGMENT_AGE_MAX);
-        LogOptions { segment_bytes, segment_age, tail_bytes: limits::TAIL_BYTES_MAX, planted: None }
+        LogOptions {
+            segment_bytes,
+            segment_age,
+            tail_bytes: limits::TAIL_BYTES_MAX,
+            on_turn: OnTurn::default(),
+            planted: None,
+        }
+    }
+}
+
+/// Is told of each turn that was committed: its bytes, and how long writing and syncing it took. It runs on the
+/// writer's thread and must not block.
+#[derive(Clone, Default)]
+pub struct OnTurn(Option<Arc<dyn Fn(u64, Duration) + Send + Sync>>);
+
+impl OnTurn {
+    /// Tells this function.
+    pub fn new(tell: impl Fn(u64, Duration) + Send + Sync + 'static) -> OnTurn {
+        OnTurn(Some(Arc::new(tell)))
+    }
+
+    pub(super) fn tell(&self, bytes: u64, took: Duration) {
+        if let OnTurn(Some(tell)) = self {
+            tell(bytes, took);
+        }
+    }
+}
+
+impl fmt::Debug for OnTurn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "OnTurn(..)" } else { "OnTurn" })
     }
 }
 

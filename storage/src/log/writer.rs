@@ -124,7 +124,10 @@ impl Writer {
         let Some(segment) = segment else { return Ok(false) };
         let committed = self.shared.memory().committed;
         self.turn += 1;
+        let start = self.shared.clock.monotonic();
         let bytes = segment.write(entries, self.turn, committed)?;
+        let took = self.shared.clock.monotonic().saturating_sub(start);
+        self.shared.options.on_turn.tell(bytes, took);
         let mut memory = self.shared.memory();
         let is_log = memory.line.number == line;
         if let Some(active) = memory.line_mut(line).and_then(Line::active) {
