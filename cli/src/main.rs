@@ -24,7 +24,7 @@ use output::Format;
 
 /// An event bus whose consumers live inside it.
 #[derive(Debug, Parser)]
-#[command(name = "tidemill", version, about, long_about = None, propagate_version = true)]
+#[command(name = "tidemill", version, propagate_version = true)]
 #[command(
     after_help = "Exit status: 0 done, 1 refused or different, 2 wrong usage, 3 no broker reached (trying again \
 may help), 70 the broker failed, 78 wrong configuration.\n\nBegin with `tidemill serve`, and in another terminal \

@@ -56,6 +56,17 @@ pub enum Rejection {
     /// Not a name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// A topic cannot have so many partitions.
+    #[error("{partitions} partitions: use 1 to {most}")]
+    Partitions {
+        /// What was asked for.
+        partitions: u32,
+        /// The most.
+        most: u32,
+    },
+    /// A topic's setting cannot be so, in words that name it.
+    #[error("{0}")]
+    Setting(String),
     /// A request that contradicts itself, in words.
     #[error("{0}")]
     Invalid(String),
@@ -86,6 +97,8 @@ impl Rejection {
             Rejection::UnknownProducer(_) => ErrorCode::UNKNOWN_PRODUCER_ID,
             Rejection::OffsetOutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
             Rejection::Name(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
+            Rejection::Partitions { .. } => ErrorCode::INVALID_PARTITIONS,
+            Rejection::Setting(_) => ErrorCode::INVALID_CONFIG,
             Rejection::Invalid(_) => ErrorCode::INVALID_REQUEST,
             Rejection::Exists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
             Rejection::Missing(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,

@@ -34,6 +34,8 @@ pub struct Identity {
     pub incarnation: String,
     /// Seals artifacts of the compiler that this broker made itself; 64 hexadecimal digits.
     pub artifact_key: String,
+    /// See [`Identity::reset_key`]; 64 hexadecimal digits.
+    pub reset_key: String,
 }
 
 /// Why a data folder cannot be used.
@@ -101,6 +103,7 @@ fn make(world: &World) -> Identity {
         cluster: draw::<16>(world),
         incarnation: draw::<16>(world),
         artifact_key: draw::<32>(world),
+        reset_key: draw::<32>(world),
     }
 }
 
@@ -111,13 +114,26 @@ fn draw<const N: usize>(world: &World) -> String {
     HEXLOWER.encode(&bytes)
 }
 
+fn key(text: &str) -> Result<[u8; 32], Fault> {
+    let digest: Result<tidemill_core::ids::Digest, _> = text.parse();
+    digest.map(|key| key.0).map_err(|_| Fault::damaged(FILE, "no key of 64 hexadecimal digits"))
+}
+
 impl Identity {
     /// The key that seals artifacts.
     ///
     /// # Errors
     /// A [`Fault`] when the file holds none.
     pub fn artifact_key(&self) -> Result<[u8; 32], Fault> {
-        let digest: Result<tidemill_core::ids::Digest, _> = self.artifact_key.parse();
-        digest.map(|key| key.0).map_err(|_| Fault::damaged(FILE, "no key of 64 hexadecimal digits"))
+        key(&self.artifact_key)
+    }
+
+    /// The key by which this broker tells clients of an earlier process of it that their connections are gone
+    /// (stateless resets, RFC 9000 section 10.3).
+    ///
+    /// # Errors
+    /// A [`Fault`] when the file holds none.
+    pub fn reset_key(&self) -> Result<[u8; 32], Fault> {
+        key(&self.reset_key)
     }
 }

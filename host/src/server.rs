@@ -129,7 +129,7 @@ pub async fn serve(
         .collect();
     let addresses = [config.listen.quic, config.listen.admin];
     let tls = Arc::new(Tls::open(&world, &config.data.join("tls"), &addresses, &names)?);
-    let quic = Quic::bind(config.listen.quic, &tls, world.clock.clone())?;
+    let quic = Quic::bind(config.listen.quic, &tls, &broker.identity.reset_key()?, world.clock.clone())?;
     let quic_at = quic.address().map_err(|error| failed("listen.quic", config.listen.quic, error))?;
     broker.addresses.advertise(Transport::Quic, config.advertise.quic.as_deref(), quic_at);
     let (open, mut all_closed) = mpsc::channel::<()>(1);

@@ -12,7 +12,7 @@ use crate::{broker, consume, produce, values};
 /// The word that makes a fixture misbehave, and what is said of it.
 const CULPRITS: [(&str, &str, &str); 6] = [
     ("trap", "please trap", "unreachable"),
-    ("endless-loop", "please loop", "deadline"),
+    ("endless-loop", "please loop", "cpu-ms"),
     ("memory-bomb", "all memory", "memory"),
     ("recursion", "go deeper", "stack"),
     ("big-output", "pieces", "output"),

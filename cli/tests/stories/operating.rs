@@ -61,7 +61,7 @@ fn all_mistakes_of_a_configuration_are_told_at_once() {
     let right = tidemill(&["--output", "json", "config", "show", "--set", "cluster.shards=4"]);
     let shown: Value = serde_json::from_slice(&right.stdout).unwrap();
     assert_eq!(shown["cluster.shards"]["value"], "4");
-    assert!(shown["cluster.shards"]["origin"].as_str().unwrap().contains("--set"), "{shown}");
+    assert!(shown["cluster.shards"]["origin"].as_str().unwrap().contains("flag"), "{shown}");
     assert_eq!(shown["log.format"]["origin"], "default");
 }
 

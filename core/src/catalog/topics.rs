@@ -49,7 +49,7 @@ pub(super) fn plan(
     }
     if !(1..=limits::TOPIC_PARTITIONS_MAX).contains(&new.partitions) {
         let most = limits::TOPIC_PARTITIONS_MAX;
-        return reject(Rejection::Invalid(format!("{} partitions: use 1 to {most}", new.partitions)));
+        return reject(Rejection::Partitions { partitions: new.partitions, most });
     }
     if topics(view)?.iter().filter(|topic| topic.tenant == new.tenant).count() >= limits::TENANT_TOPICS_MAX {
         return reject(Rejection::Limit(format!(
@@ -60,7 +60,7 @@ pub(super) fn plan(
     let batch_bytes = new.settings.max_message_bytes as usize;
     if !(1..=limits::BATCH_BYTES_MAX).contains(&batch_bytes) {
         let most = limits::BATCH_BYTES_MAX;
-        return reject(Rejection::Invalid(format!("max.message.bytes {batch_bytes}: use 1 to {most}")));
+        return reject(Rejection::Setting(format!("max.message.bytes {batch_bytes}: use 1 to {most}")));
     }
     let mut joined = match &new.affinity {
         Some(name) => match group(view, &new.tenant, name)? {

@@ -10,6 +10,7 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
     Connection, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
+use ring::hmac;
 use socket2::{Domain, Protocol, Socket, Type};
 use tidemill_core::seams::{Clock, Spawner};
 use tokio::sync::{mpsc, watch};
@@ -63,15 +64,21 @@ impl Quic {
     ///
     /// # Errors
     /// [`QuicError`] when the address is taken or the certificates do not do.
-    pub fn bind(address: SocketAddr, tls: &Tls, clock: Arc<dyn Clock>) -> Result<Quic, QuicError> {
+    pub fn bind(
+        address: SocketAddr,
+        tls: &Tls,
+        reset_key: &[u8; 32],
+        clock: Arc<dyn Clock>,
+    ) -> Result<Quic, QuicError> {
         let crypto = tls.server(ALPN_CLIENT)?;
         let crypto =
             QuicServerConfig::try_from(crypto).map_err(|error| QuicError::Config(error.to_string()))?;
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(Arc::new(transport()));
         config.max_incoming(CONNECTIONS_MAX as usize);
-        let endpoint =
-            Endpoint::new(EndpointConfig::default(), Some(config), socket(address)?, Arc::new(TokioRuntime))?;
+        // With a key that outlives the process, its clients learn at once that it was started again.
+        let endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key)));
+        let endpoint = Endpoint::new(endpoint, Some(config), socket(address)?, Arc::new(TokioRuntime))?;
         Ok(Quic { endpoint, clock })
     }
 

@@ -1,9 +1,9 @@
 //! The operating system's files.
 #![allow(clippy::disallowed_methods, reason = "this is the disk that everybody else is handed")]
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use tidemill_core::seams::{Disk, DiskFile, DiskLock, OpenMode};
@@ -15,7 +15,8 @@ pub struct RealDisk;
 impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        options.read(true);
+        // What a broker keeps is records and keys of others: nobody else on the machine is to read it.
+        options.read(true).mode(0o600);
         match mode {
             OpenMode::Read => &mut options,
             OpenMode::Write => options.write(true),
@@ -36,7 +37,7 @@ impl Disk for RealDisk {
     }
 
     fn create_folders(&self, folder: &Path) -> io::Result<()> {
-        fs::create_dir_all(folder)
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
