@@ -10,6 +10,7 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
     Connection, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
+use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use socket2::{Domain, Protocol, Socket, Type};
 use tidemill_core::seams::{Clock, Spawner};
@@ -76,9 +77,8 @@ impl Quic {
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(Arc::new(transport()));
         config.max_incoming(CONNECTIONS_MAX as usize);
-        // With a key that outlives the process, its clients learn at once that it was started again.
-        let endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key)));
-        let endpoint = Endpoint::new(endpoint, Some(config), socket(address)?, Arc::new(TokioRuntime))?;
+        let endpoint =
+            Endpoint::new(lasting(reset_key), Some(config), socket(address)?, Arc::new(TokioRuntime))?;
         Ok(Quic { endpoint, clock })
     }
 
@@ -149,6 +149,17 @@ async fn converse(connection: Connection, streams: Streams) {
     drop(streams);
     // The connection lives as long as somebody holds it.
     connection.closed().await;
+}
+
+/// With keys that outlive the process, its clients learn at once that it was started again: it knows the connection
+/// ids that it gave out before, and can prove that it did.
+fn lasting(reset_key: &[u8; 32]) -> EndpointConfig {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, reset_key);
+    let for_ids = hmac::sign(&key, b"connection ids");
+    let for_ids = for_ids.as_ref().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let mut config = EndpointConfig::new(Arc::new(key));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(for_ids)));
+    config
 }
 
 fn transport() -> TransportConfig {

@@ -83,13 +83,9 @@ fn read(wanted: &[Wanted], most: usize) -> (Vec<PartitionData>, usize, bool) {
     for wanted in wanted {
         let answer =
             PartitionData::default().with_partition_index(wanted.request.partition).with_high_watermark(-1);
-        let answer = match read_one(wanted, answer.clone(), most.saturating_sub(bytes), bytes == 0) {
-            Ok(answer) => answer,
-            Err(code) => {
-                failed = true;
-                answer.with_error_code(code.0)
-            }
-        };
+        let answer = read_one(wanted, answer.clone(), most.saturating_sub(bytes), bytes == 0)
+            .unwrap_or_else(|code| answer.with_error_code(code.0));
+        failed |= answer.error_code != ErrorCode::NONE.0;
         bytes += answer.records.as_ref().map_or(0, Bytes::len);
         data.push(answer);
     }
