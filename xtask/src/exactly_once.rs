@@ -1,8 +1,8 @@
 //! `cargo xtask exactly-once`: the chain under SIGKILL.
 //!
-//! A producer sends orders in bursts; the broker is killed again and again while steps are in flight, started again,
-//! and left to finish in the end. Then the same checks as in the demo must hold. A kill counts only if the
-//! broker said, a moment before, that steps were begun and not committed.
+//! A producer sends orders in bursts; the broker is killed again and again, started again, and left to finish in the
+//! end. Then the same checks as in the demo must hold. It is killed only when it said, a moment before, that steps
+//! were begun and not committed.
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -18,17 +18,17 @@ use xtask::process::{Broker, counter};
 
 /// How long the chain may take to come to rest after the last kill.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// The most time between orders and the first look whether there are steps in flight.
-const LIFE_MS_MAX: u64 = 120;
-/// How long one looks.
+/// The most time between the first step of a burst and the kill.
+const WITHIN_STEPS_US_MAX: u64 = 40_000;
+/// How long the first step of a burst may take.
 const LOOKS: Duration = Duration::from_secs(3);
-/// Tries for each kill that is to count.
-const TRIES: u64 = 5;
+/// Bursts for each kill: of most of them, some step is in flight when it is looked for.
+const TRIES: u64 = 20;
 
 /// Kill the broker again and again while the chain runs, and check what came of it.
 #[derive(Debug, Args)]
 pub struct ExactlyOnce {
-    /// Kills that count.
+    /// How often.
     #[arg(long, default_value_t = 20)]
     kills: u64,
     /// Other orders than the sample: JSON lines, compressed if the name ends in .zst.
@@ -80,27 +80,25 @@ impl ExactlyOnce {
             .spawn()?;
         let mut to_producer = producer.stdin.take().context("the producer reads what it is given")?;
         let mut lines = chain::head(&file, orders)?.lines();
-        let burst = usize::try_from(orders / self.kills.max(1))?.max(1);
+        // Enough that some are left for the last kill, if no burst needs more than two.
+        let burst = usize::try_from(orders / (2 * self.kills.max(1)))?.max(1);
 
         let start = Instant::now();
-        let (mut counted, mut all) = (0, 0);
         let mut slowest = Duration::ZERO;
-        while counted < self.kills {
-            ensure!(all < self.kills * TRIES, "{counted} of {all} kills found steps in flight: too few");
-            // Sometimes what the last kill left undone must do.
-            if dice.next() % 4 > 0 {
+        for kill in 1..=self.kills {
+            let mut tries = 0;
+            while !is_in_flight(&broker)? {
+                ensure!(tries < TRIES, "after {tries} bursts of {burst} orders no step was in flight");
+                tries += 1;
                 lines.by_ref().take(burst).try_for_each(|line| writeln!(to_producer, "{}", line?))?;
                 to_producer.flush()?;
+                wait_for_step(&broker)?;
+                std::thread::sleep(Duration::from_micros(dice.next() % WITHIN_STEPS_US_MAX));
             }
-            std::thread::sleep(Duration::from_millis(dice.next() % LIFE_MS_MAX));
-            let in_flight = finds_step(&broker)?;
             broker.kill()?;
             slowest = slowest.max(broker.restart()?);
-            all += 1;
-            counted += u64::from(in_flight);
-            if all % 20 == 0 {
-                let seconds = start.elapsed().as_secs();
-                println!("{all} kills, {counted} with steps in flight, after {seconds} s");
+            if kill % 20 == 0 {
+                println!("{kill} kills after {} s", start.elapsed().as_secs());
             }
         }
         lines.try_for_each(|line| writeln!(to_producer, "{}", line?))?;
@@ -108,7 +106,7 @@ impl ExactlyOnce {
         let status = producer.wait()?;
         ensure!(status.success(), "producing ended with {status}");
         broker.settle(PATIENCE)?;
-        println!("checking what came of {orders} orders and {all} kills ({counted} with steps in flight)");
+        println!("checking what came of {orders} orders and {} kills with steps in flight", self.kills);
         let proof = chain::prove(&broker, &file, orders)?;
         println!("the check holds: {}", proof.verified);
         println!("the slowest start took {} ms", slowest.as_millis());
@@ -118,15 +116,16 @@ impl ExactlyOnce {
     }
 }
 
-/// Looks until the broker has begun a step and not yet committed it.
-fn finds_step(broker: &Broker) -> anyhow::Result<bool> {
+/// Whether the broker has begun a step and not yet committed it.
+fn is_in_flight(broker: &Broker) -> anyhow::Result<bool> {
+    Ok(counter(&broker.metrics()?, "tidemill_steps_in_flight", "") > 0.0)
+}
+
+/// Waits for the first step of a burst; it may have come and gone.
+fn wait_for_step(broker: &Broker) -> anyhow::Result<()> {
     let start = Instant::now();
-    while start.elapsed() < LOOKS {
-        if counter(&broker.metrics()?, "tidemill_steps_in_flight", "") > 0.0 {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    while start.elapsed() < LOOKS && !is_in_flight(broker)? {}
+    Ok(())
 }
 
 /// Numbers that follow from a seed: splitmix64 (Steele, Lea and Flood, 2014).
