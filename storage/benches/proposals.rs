@@ -100,6 +100,7 @@ async fn one_at_a_time(
     println!("one entry of {bytes} bytes at a time, {} of each in turns of {count}:", bare.len());
     println!("  log, appended to durable:   {}, {log_syncs} syncs", quantiles(bare));
     println!("  group, proposed to applied: {}, {group_syncs} syncs", quantiles(raft));
+    println!("  {} MiB written by both, so far", counts.bytes() >> 20);
     group.shutdown().await?;
     log.close().await?;
     Ok(())

@@ -1,6 +1,7 @@
 //! What chores and tests of the whole product share: a broker as a process, the `tidemill` command against it, and
 //! the order chain on both.
 #![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods, reason = "chores have files, clocks and processes")]
 
 pub mod chain;
 pub mod places;

@@ -62,23 +62,12 @@ pub struct Work {
 }
 
 /// A report.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Report {
     phase: watch::Sender<(Phase, String)>,
     last_failure: Mutex<Option<LastFailure>>,
     work: Mutex<Work>,
     lines: Mutex<VecDeque<LogLine>>,
-}
-
-impl Default for Report {
-    fn default() -> Self {
-        Report {
-            phase: watch::Sender::default(),
-            last_failure: Mutex::default(),
-            work: Mutex::default(),
-            lines: Mutex::default(),
-        }
-    }
 }
 
 impl Report {

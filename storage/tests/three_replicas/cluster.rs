@@ -1,5 +1,4 @@
 //! Brokers in one process, with one group between them: its machine, its messages, and what a test asks of it.
-#![allow(clippy::disallowed_methods, reason = "tests may wait")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
