@@ -89,8 +89,8 @@ fn is_there(tool: &str) -> bool {
 }
 
 fn documents() -> anyhow::Result<()> {
-    let mut cargo = command(&["doc", "--release", "--workspace", "--no-deps"]);
-    let status = cargo.env("RUSTDOCFLAGS", "--deny warnings").status()?;
+    let mut cargo = command(&["doc", "--release", "--workspace", "--no-deps", "--document-private-items"]);
+    let status = cargo.env("RUSTDOCFLAGS", "--deny warnings --allow rustdoc::private-intra-doc-links").status()?;
     ensure!(status.success(), "the documents have mistakes");
     Ok(())
 }

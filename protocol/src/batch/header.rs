@@ -69,7 +69,7 @@ impl Default for BatchHeader {
 }
 
 impl BatchHeader {
-    /// Reads the header at the start of `batch`. Only structure is looked at: see [`super::verify`].
+    /// Reads the header at the start of `batch`. Only structure is looked at: see [`super::verify()`].
     ///
     /// # Errors
     /// [`BatchError`] when `batch` is shorter than a header or than it says, no batch of magic 2, or has a negative
