@@ -90,7 +90,8 @@ fn is_there(tool: &str) -> bool {
 
 fn documents() -> anyhow::Result<()> {
     let mut cargo = command(&["doc", "--release", "--workspace", "--no-deps", "--document-private-items"]);
-    let status = cargo.env("RUSTDOCFLAGS", "--deny warnings --allow rustdoc::private-intra-doc-links").status()?;
+    let status =
+        cargo.env("RUSTDOCFLAGS", "--deny warnings --allow rustdoc::private-intra-doc-links").status()?;
     ensure!(status.success(), "the documents have mistakes");
     Ok(())
 }
