@@ -305,9 +305,10 @@ impl Consumer {
     }
 
     /// Whether everything was read that was committed when the brokers were last asked. Where nothing more is
-    /// written that is the end. A partition that has halted counts as read.
+    /// written that is the end. A partition that has halted counts as read; one whose offset is not there does not,
+    /// until it is known where to go on.
     pub fn is_at_end(&self) -> bool {
-        self.progress().iter().all(|at| at.is_halted || at.lag_records() == 0)
+        self.progress().iter().all(|at| at.is_halted || at.position == at.high_watermark)
     }
 
     /// Finds where to begin, and begins there.

@@ -135,6 +135,7 @@ impl State {
     pub fn skip(&mut self, place: &Place, to: Offset) {
         let Some(cursor) = self.cursors.get_mut(place) else { return };
         cursor.fetch = to;
+        cursor.high_watermark = cursor.high_watermark.max(to);
         let chunk = Chunk {
             place: place.clone(),
             generation: cursor.generation,

@@ -10,7 +10,6 @@ mod certificates;
 mod consuming;
 mod dice;
 mod fault_broker;
-mod figures;
 mod harness;
 mod misfortune;
 mod misreading;
