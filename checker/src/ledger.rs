@@ -8,17 +8,21 @@ use tidemill_core::entry::{Entry, EntryKind, PlacedBatch};
 use tidemill_core::envelope::is_sealed_for;
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{Digest, LogIndex, ShardId, StepNumber, TaskId};
+use tidemill_core::limits;
 use tidemill_core::shard;
 use tidemill_core::shard::control::{self, Control};
 use tidemill_core::shard::step;
 use tidemill_core::tables::MemoryTables;
-use tidemill_protocol::batch::{self, BatchHeader};
+use tidemill_protocol::batch::{self, BatchHeader, BatchLimits};
 use tidemill_protocol::ids::TopicPartition;
 
 use crate::history::{History, Logged};
 use crate::range::READABLE;
 use crate::violation::{Report, Violation};
 use crate::{Scratch, replay, steps};
+
+/// What any batch in a log may be: a dead letter may be larger than what a producer sends.
+const STORED: BatchLimits = BatchLimits { batch_bytes: limits::ENTRY_BYTES_MAX, ..READABLE };
 
 /// A batch that lies in a partition.
 pub(crate) struct Lying {
@@ -89,7 +93,7 @@ pub(crate) async fn fold(shard: ShardId, log: &[Logged], scratch: &Scratch) -> L
 fn look_at_batches(entry: &Entry) -> impl Iterator<Item = String> {
     entry.batches.iter().filter_map(|placed| {
         let at = format!("partition {} of topic {}", placed.at.partition.0, placed.at.topic);
-        let header = match BatchHeader::parse(&placed.batch) {
+        let header = match batch::verify(&placed.batch, &STORED) {
             Ok(header) => header,
             Err(error) => return Some(format!("{at}: {error}")),
         };

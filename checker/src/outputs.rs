@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use tidemill_core::envelope::{Derivation, Envelope, Origin};
 use tidemill_core::ids::{StepNumber, TaskId};
+use tidemill_core::tables::{Key, View};
 use tidemill_protocol::ids::TopicPartition;
 
 use crate::ledger::{Ledger, Lying, Sent, unstamped};
@@ -17,9 +18,11 @@ type Chain = (TopicPartition, TaskId);
 
 /// Compares what was sent with what lies.
 pub(crate) fn check(ledgers: &[Ledger], report: &mut Report) {
-    let mut sent: BTreeMap<Chain, Vec<&Sent>> = BTreeMap::new();
-    for one in ledgers.iter().flat_map(|ledger| &ledger.sent) {
-        sent.entry((one.placed.at, one.task)).or_default().push(one);
+    let mut sent: BTreeMap<Chain, Vec<(&Sent, bool)>> = BTreeMap::new();
+    for ledger in ledgers {
+        for one in &ledger.sent {
+            sent.entry((one.placed.at, one.task)).or_default().push((one, is_pending(ledger, one)));
+        }
     }
     let mut lies: BTreeMap<Chain, Vec<(StepNumber, &Lying, Derivation)>> = BTreeMap::new();
     for (at, lying) in ledgers.iter().flat_map(|ledger| &ledger.lying) {
@@ -41,6 +44,12 @@ pub(crate) fn check(ledgers: &[Ledger], report: &mut Report) {
     }
 }
 
+/// Whether the shard of a step still has to ship this.
+fn is_pending(ledger: &Ledger, one: &Sent) -> bool {
+    let key = one.placed.away.map(|to| Key::Pending(to, one.task, one.step).encode());
+    key.is_some_and(|key| matches!(ledger.tables.get(&key), Ok(Some(_))))
+}
+
 fn in_order(
     at: TopicPartition,
     task: TaskId,
@@ -59,12 +68,12 @@ fn in_order(
 fn compare(
     at: TopicPartition,
     task: TaskId,
-    sent: &[&Sent],
+    sent: &[(&Sent, bool)],
     lying: &[(StepNumber, &Lying, Derivation)],
     report: &mut Report,
 ) {
     let mut arrived = lying.iter().peekable();
-    for one in sent {
+    for (one, is_pending) in sent {
         let step = one.step;
         let mut say = |what: &str| {
             report.violations.push(Violation::Output { task, step, at, what: what.to_owned() });
@@ -75,7 +84,8 @@ fn compare(
         match arrived.next_if(|(lies, _, _)| *lies == step) {
             None if arrived.peek().is_some() => say("it is not there, and batches of later steps are"),
             // On its way: nothing of a later step is there.
-            None => report.pending += 1,
+            None if *is_pending => report.pending += 1,
+            None => say("it is not there, and its shard was told that it is"),
             Some((_, there, derivation)) => {
                 report.crossed += 1;
                 if unstamped(&there.placed.batch) != unstamped(&one.placed.batch) {

@@ -5,7 +5,24 @@ use std::net::SocketAddr;
 use parking_lot::RwLock;
 use tidemill_core::ids::BrokerId;
 
-use crate::requests::Transport;
+/// How a client reached us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Over QUIC, with an identity.
+    Quic,
+    /// Over plain TCP, on loopback.
+    Tcp,
+}
+
+impl Transport {
+    /// Its name, as in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Quic => "quic",
+            Transport::Tcp => "tcp",
+        }
+    }
+}
 
 /// Addresses of this broker. Metadata answers with those of the transport on which it was asked.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ use tidemill_core::ids::Digest;
 use tidemill_core::limits;
 use tidemill_core::seams::World;
 use tidemill_runtime::{Artifact, CompileError, Compiler, LoadError, Plugin, Runtime, Sealer};
+use tidemill_storage::folder;
 
 use crate::files;
 
@@ -79,9 +80,8 @@ impl Components {
         key: [u8; 32],
     ) -> io::Result<Components> {
         for part in ["components", "compiled"] {
-            world.disk.create_folders(&folder.join(part))?;
+            folder::make(&*world.disk, &folder.join(part))?;
         }
-        world.disk.sync_directory(folder)?;
         Ok(Components {
             world,
             folder: folder.to_owned(),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::BrokerId;
 use tidemill_core::seams::{DiskLock, World};
+use tidemill_storage::folder;
 
 use crate::files;
 
@@ -64,7 +65,8 @@ pub enum FolderError {
 pub fn take(world: &World, folder: &Path) -> Result<(Identity, Box<dyn DiskLock>), FolderError> {
     let shown = || folder.display().to_string();
     let failed = |error| FolderError::Io { folder: shown(), error };
-    world.disk.create_folders(folder).map_err(failed)?;
+    // Its own name must be durable before anything in it is.
+    folder::make(&*world.disk, folder).map_err(failed)?;
     let lock = match world.disk.lock(&folder.join(LOCK)) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(FolderError::InUse(shown())),
         lock => lock.map_err(failed)?,

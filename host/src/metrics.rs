@@ -241,6 +241,11 @@ impl Metrics {
         self.leaders.get_or_create(&OfShard { shard }).set(i64::from(leads));
     }
 
+    /// Steps that were begun and are neither committed nor void.
+    pub fn steps_in_flight(&self) -> u64 {
+        u64::try_from(self.steps_in_flight.get()).unwrap_or(0)
+    }
+
     /// Batches that crossed shards since this broker started.
     pub fn shipped_batches(&self) -> u64 {
         self.shipped_batches.get()

@@ -10,19 +10,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
 use tidemill_core::fault::Fault;
 use tidemill_core::seams::World;
 use tidemill_storage::log::{LogOptions, OnFault};
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::{self, Admin};
+use crate::addresses::Transport;
+use crate::admin::Admin;
+use crate::admin::health::{self, Readiness};
 use crate::broker::{Broker, BrokerOptions, OpenError, Tools};
 use crate::config::Config;
 use crate::listener::quic::{Quic, QuicError};
 use crate::listener::tcp::Tcp;
 use crate::metrics::Metrics;
-use crate::requests::Transport;
 use crate::tls::{Tls, TlsError};
 
 /// How long clients have to take their last answers when the broker stops.
@@ -71,17 +71,6 @@ pub struct Started {
     pub metrics: SocketAddr,
 }
 
-/// Whether the broker serves yet.
-#[derive(Clone, Default)]
-pub struct Readiness(Arc<RwLock<Option<Arc<Broker>>>>);
-
-impl Readiness {
-    /// The broker, once it serves.
-    pub fn broker(&self) -> Option<Arc<Broker>> {
-        self.0.read().clone()
-    }
-}
-
 /// Runs a broker until `stop` is ready. `started` is told once it serves.
 ///
 /// # Errors
@@ -101,8 +90,7 @@ pub async fn serve(
     let listener = bind("listen.metrics", config.listen.metrics).await?;
     let metrics_at =
         listener.local_addr().map_err(|error| failed("listen.metrics", config.listen.metrics, error))?;
-    let health =
-        admin::health::serve(listener, metrics.clone(), readiness.clone(), world.clone(), stopped.clone());
+    let health = health::serve(listener, metrics.clone(), readiness.clone(), world.clone(), stopped.clone());
     world.spawner.task("health", Box::pin(health));
 
     let options = BrokerOptions {
@@ -151,7 +139,7 @@ pub async fn serve(
         listener.local_addr().map_err(|error| failed("listen.admin", config.listen.admin, error))?;
     let api = Admin::new(broker.clone(), tls.clone());
     world.spawner.task("admin", Box::pin(api.serve(listener, stopped)?));
-    *readiness.0.write() = Some(broker.clone());
+    readiness.set(Some(broker.clone()));
 
     let is_stopping = stopping.clone();
     started(Started {
@@ -167,7 +155,7 @@ pub async fn serve(
         Some(fault) = fault.recv() => return Err(fault.into()),
     }
     tracing::info!("stops: finishing what is under way");
-    *readiness.0.write() = None;
+    readiness.set(None);
     is_stopping.send_replace(true);
     tokio::select! {
         _ = all_closed.recv() => {}

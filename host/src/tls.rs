@@ -22,6 +22,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tidemill_core::seams::{Timestamp, World};
+use tidemill_storage::folder;
 
 use crate::files;
 
@@ -93,7 +94,7 @@ impl Tls {
         names: &[String],
     ) -> Result<Tls, TlsError> {
         let failed = |error| TlsError::File { path: folder.to_owned(), error };
-        world.disk.create_folders(folder).map_err(failed)?;
+        folder::make(&*world.disk, folder).map_err(failed)?;
         let now = world.clock.now();
         let (certificate, key) = keep(world, folder, "ca", || make_ca(now))?;
         let key = KeyPair::from_pem(&key).map_err(|error| wrong("the authority's key", error))?;

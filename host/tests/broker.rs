@@ -6,14 +6,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidemill_core::catalog::TopicSettings;
 use tidemill_core::seams::World;
+use tidemill_host::addresses::Transport;
 use tidemill_host::broker::{Broker, BrokerOptions, Tools};
 use tidemill_host::metrics::Metrics;
-use tidemill_host::requests::{Begun, Session, Transport};
+use tidemill_host::requests::{Begun, Session};
 use tidemill_host::topics::{self, Wanted};
 use tidemill_host::world;
 use tidemill_protocol::api::messages::fetch_request::{FetchPartition, FetchTopic};
 use tidemill_protocol::api::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use tidemill_protocol::api::messages::{FetchRequest, ProduceRequest, TopicName};
+use tidemill_protocol::api::messages::produce_response::PartitionProduceResponse;
+use tidemill_protocol::api::messages::{
+    FetchRequest, InitProducerIdRequest, ProduceRequest, TopicName, TransactionalId,
+};
 use tidemill_protocol::api::{Envelope, Request, Response, StrBytes, decode_response, encode_request};
 use tidemill_protocol::batch::{self, BatchBuilder, BatchLimits};
 use tidemill_protocol::codec::Codec;
@@ -57,17 +61,34 @@ fn records(sequence: i32, values: &[&str]) -> Bytes {
     builder.build().unwrap()
 }
 
-async fn produce(broker: &Broker, partition: i32, records: Bytes) -> (i16, i64) {
+fn produce_request(partition: i32, records: Bytes) -> ProduceRequest {
     let data = PartitionProduceData::default().with_index(partition).with_records(Some(records));
     let topic = TopicProduceData::default().with_name(name("orders")).with_partition_data(vec![data]);
-    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(9_000).with_topic_data(vec![topic]);
-    match ask(broker, 9, Request::Produce(request)).await {
-        Response::Produce(response) => {
-            let partition = &response.responses[0].partition_responses[0];
-            (partition.error_code, partition.base_offset)
-        }
+    ProduceRequest::default().with_acks(-1).with_timeout_ms(9_000).with_topic_data(vec![topic])
+}
+
+/// What is said of the only partition.
+fn answer_of<T>(response: Response, look: impl FnOnce(&PartitionProduceResponse) -> T) -> T {
+    match response {
+        Response::Produce(response) => look(&response.responses[0].partition_responses[0]),
         other => panic!("{other:?}"),
     }
+}
+
+async fn produce(broker: &Broker, partition: i32, records: Bytes) -> (i16, i64) {
+    let response = ask(broker, 9, Request::Produce(produce_request(partition, records))).await;
+    answer_of(response, |partition| (partition.error_code, partition.base_offset))
+}
+
+async fn create(broker: &Broker, name: &str, partitions: u32) {
+    let wanted = Wanted {
+        tenant: "default".into(),
+        name: name.into(),
+        partitions,
+        affinity: None,
+        settings: TopicSettings::default(),
+    };
+    topics::create(&broker.catalog, &broker.shards, &broker.world, &wanted).await.unwrap();
 }
 
 async fn fetch(broker: &Broker, partition: i32, offset: i64) -> (i16, i64, Vec<String>) {
@@ -101,14 +122,7 @@ async fn fetch(broker: &Broker, partition: i32, offset: i64) -> (i16, i64, Vec<S
 async fn what_is_acknowledged_is_there_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let broker = open(folder.path()).await;
-    let wanted = Wanted {
-        tenant: "default".into(),
-        name: "orders".into(),
-        partitions: 4,
-        affinity: None,
-        settings: TopicSettings::default(),
-    };
-    topics::create(&broker.catalog, &broker.shards, &broker.world, &wanted).await.unwrap();
+    create(&broker, "orders", 4).await;
     assert_eq!(produce(&broker, 2, records(0, &["a", "b"])).await, (0, 0));
     assert_eq!(produce(&broker, 2, records(2, &["c"])).await, (0, 2));
     assert_eq!(produce(&broker, 2, records(2, &["c"])).await, (0, 2), "sent again");
@@ -124,6 +138,29 @@ async fn what_is_acknowledged_is_there_after_a_restart() {
     assert_eq!(produce(&broker, 2, records(3, &["d"])).await, (0, 3));
     assert_eq!(fetch(&broker, 2, 4).await, (0, 4, vec![]));
     assert_eq!(fetch(&broker, 2, 5).await.0, 1, "beyond the end");
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_are_refused_and_nothing_of_them_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path()).await;
+    create(&broker, "orders", 4).await;
+    let id = TransactionalId(StrBytes::from_static_str("t"));
+    let init = InitProducerIdRequest::default().with_transactional_id(Some(id.clone()));
+    match ask(&broker, 4, Request::InitProducerId(init)).await {
+        Response::InitProducerId(refused) => {
+            assert_eq!((refused.error_code, refused.producer_id.0), (53, -1))
+        }
+        other => panic!("{other:?}"),
+    }
+    let request = produce_request(2, records(0, &["a"])).with_transactional_id(Some(id));
+    let (code, message) = answer_of(ask(&broker, 9, Request::Produce(request)).await, |partition| {
+        (partition.error_code, partition.error_message.clone())
+    });
+    assert_eq!(code, 53);
+    assert!(message.unwrap().contains("transactions are not offered"));
+    assert_eq!(fetch(&broker, 2, 0).await, (0, 0, vec![]));
     broker.shutdown().await.unwrap();
 }
 

@@ -37,12 +37,14 @@ pub fn run<T>(future: impl Future<Output = T>) -> T {
     runtime.expect("a runtime without threads and files can be built").block_on(future)
 }
 
-/// Tells a story from the seeds `0..seeds`, or from the one that `TIDEMILL_SEED` names, and says which one failed.
+/// Tells a story from the seeds `0..seeds` (`TIDEMILL_SEEDS` says how many, for a long run), or from the one that
+/// `TIDEMILL_SEED` names, and says which one failed.
 ///
 /// # Panics
 /// When the story does.
 pub fn for_seeds(seeds: u64, story: impl Fn(u64)) {
-    let chosen = std::env::var("TIDEMILL_SEED").ok().and_then(|seed| seed.parse().ok());
+    let number = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
+    let (chosen, seeds) = (number("TIDEMILL_SEED"), number("TIDEMILL_SEEDS").unwrap_or(seeds));
     for seed in chosen.map_or(0..seeds, |seed| seed..seed + 1) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| story(seed))) {
             eprintln!(

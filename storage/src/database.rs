@@ -132,6 +132,9 @@ impl DatabaseFile {
     }
 
     /// Opens a file to read it; `None` when it was left open, and must be opened for writing to repair it.
+    ///
+    /// A file whose repair was cut short says that it was closed, and lacks what redb leaves behind when it closes one:
+    /// that is one to be repaired, too.
     pub(crate) fn open_closed(
         disk: &dyn Disk,
         path: &Path,
@@ -142,7 +145,12 @@ impl DatabaseFile {
         if was_left_open(&*file).map_err(|error| opening(path, &error))? {
             return Ok(None);
         }
-        DatabaseFile::open_sealed(disk, path, cache_bytes).map(Some)
+        let database =
+            guarded(path, || match builder(cache_bytes).open_read_only_with_backend(Backend::new(file)) {
+                Err(redb::DatabaseError::RepairAborted) => Ok(None),
+                database => Ok(Some(database?)),
+            })?;
+        Ok(database.map(|database| DatabaseFile::of(path, Opened::ReadOnly(database))))
     }
 
     /// Opens a file that was closed cleanly, to read it.

@@ -1,4 +1,4 @@
-//! Making a group's folder so that a power cut does not take it away again.
+//! Making a folder so that a power cut does not take it away again: a group's, and the broker's own above it.
 
 use std::io;
 use std::path::Path;
@@ -6,7 +6,10 @@ use std::path::Path;
 use tidemill_core::seams::Disk;
 
 /// Makes a folder and those above it that are missing, durably: the name of each is synced where it stands.
-pub(crate) fn make(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// As the disk's.
+pub fn make(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
     let mut missing = Vec::new();
     for candidate in folder.ancestors() {
         let Some(above) = candidate.parent() else { break };
@@ -19,9 +22,7 @@ pub(crate) fn make(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     disk.create_folders(folder)?;
-    missing
-        .into_iter()
-        .rev()
-        .filter(|above| !above.as_os_str().is_empty())
-        .try_for_each(|above| disk.sync_directory(above))
+    // What has no name above it stands in the working directory.
+    let here = |above| if above == Path::new("") { Path::new(".") } else { above };
+    missing.into_iter().rev().try_for_each(|above| disk.sync_directory(here(above)))
 }

@@ -19,7 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod database;
-mod folder;
+pub mod folder;
 pub mod group;
 pub mod log;
 pub mod raft;

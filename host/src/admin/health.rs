@@ -11,17 +11,34 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
+use parking_lot::RwLock;
 use tidemill_core::seams::World;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use crate::broker::Broker;
 use crate::metrics::Metrics;
-use crate::server::Readiness;
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 64;
 /// A probe that takes longer is cut off.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether the broker serves yet.
+#[derive(Clone, Default)]
+pub struct Readiness(Arc<RwLock<Option<Arc<Broker>>>>);
+
+impl Readiness {
+    /// From now on it serves; or, with none, no longer.
+    pub fn set(&self, broker: Option<Arc<Broker>>) {
+        *self.0.write() = broker;
+    }
+
+    /// The broker, while it serves.
+    pub fn broker(&self) -> Option<Arc<Broker>> {
+        self.0.read().clone()
+    }
+}
 
 #[derive(Clone)]
 struct Health {

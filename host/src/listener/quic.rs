@@ -17,7 +17,8 @@ use tidemill_core::seams::{Clock, Spawner};
 use tokio::sync::{mpsc, watch};
 
 use super::stream::{self, Streams};
-use crate::requests::{Requests, Session, Transport};
+use crate::addresses::Transport;
+use crate::requests::{Requests, Session};
 use crate::tls::{ALPN_CLIENT, Tls, TlsError};
 
 /// Connections at once.

@@ -10,7 +10,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::stream::{self, Streams};
-use crate::requests::{Requests, Session, Transport};
+use crate::addresses::Transport;
+use crate::requests::{Requests, Session};
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 1_024;

@@ -26,29 +26,10 @@ use tidemill_protocol::api::{self, Envelope, Request, RequestError, Response, St
 use tidemill_protocol::error::ErrorCode;
 use tokio::sync::Semaphore;
 
-use crate::addresses::Addresses;
+use crate::addresses::{Addresses, Transport};
 use crate::catalog::{Catalog, Unchanged};
 use crate::metrics::Metrics;
 use crate::shards::{Refused, Shard};
-
-/// How a client reached us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// Over QUIC, with an identity.
-    Quic,
-    /// Over plain TCP, on loopback.
-    Tcp,
-}
-
-impl Transport {
-    /// Its name, as in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Transport::Quic => "quic",
-            Transport::Tcp => "tcp",
-        }
-    }
-}
 
 /// Who asks.
 #[derive(Debug, Clone)]
