@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "chores have files, clocks and processes")]
 
+mod bench;
 mod build;
 mod demo;
 mod exactly_once;
@@ -30,6 +31,7 @@ enum Chore {
     Plugins,
     Demo(demo::Demo),
     ExactlyOnce(exactly_once::ExactlyOnce),
+    Bench(bench::Bench),
     Test(test::Test),
     /// Write the pages of docs/ that are made from tables in the source.
     Docs,
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Chore::Plugins => plugins::build().map(drop),
         Chore::Demo(demo) => demo.run(),
         Chore::ExactlyOnce(chore) => chore.run(),
+        Chore::Bench(bench) => bench.run(),
         Chore::Test(chore) => chore.run(),
         Chore::Docs => test::write_pages(),
     };
