@@ -7,7 +7,6 @@
 pub mod peer;
 mod tls;
 
-use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -129,22 +128,18 @@ impl Outgoing {
 }
 
 /// Takes answers; each makes room for another message.
-fn answers(mut receive: RecvStream, room: Arc<Semaphore>) -> impl Future<Output = anyhow::Result<()>> + Send {
-    async move {
-        let mut frames = FrameDecoder::new(MESSAGE_BYTES);
-        let ended = async {
-            while next_frame(&mut receive, &mut frames).await?.is_some() {
-                room.add_permits(1);
-            }
-            anyhow::Ok(())
-        };
-        let ended = ended.await;
-        if ended.is_err() {
-            // Nobody is to wait for what does not come.
-            room.close();
+async fn answers(mut receive: RecvStream, room: Arc<Semaphore>) -> anyhow::Result<()> {
+    let mut frames = FrameDecoder::new(MESSAGE_BYTES);
+    let ended = async {
+        while next_frame(&mut receive, &mut frames).await?.is_some() {
+            room.add_permits(1);
         }
-        ended
-    }
+        anyhow::Ok(())
+    };
+    let ended = ended.await;
+    // Nobody is to wait for what does not come.
+    room.close();
+    ended
 }
 
 /// The next frame; none when the stream has ended.
