@@ -80,7 +80,7 @@ mod tests {
             Row::new("x", second),
         ];
         let table = markdown(&rows);
-        assert!(table.contains(" 1,234,567 records |  1205.6 |"), "{table}");
+        assert!(table.contains("| 1,234,567 records | 1205.6 |"), "{table}");
         let lengths: Vec<_> = table.lines().map(|line| line.chars().count()).collect();
         assert!(lengths.windows(2).all(|two| two[0] == two[1]), "{table}");
     }

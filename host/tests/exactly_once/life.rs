@@ -1,12 +1,13 @@
 //! One life of a broker: from opening what a disk holds to the moment at which the power is cut, or to its rest.
 //!
-//! The power is cut inside an operation of the disk, before it happens, and the disk draws what that leaves. What the
-//! broker says afterwards still counts: whatever it acknowledges then, it must have made durable before, since nothing
-//! can become durable any more. (On one thread nobody hears an acknowledgement before the turn that it is for is over; so
-//! this is also what makes one that comes too early be heard at all.)
+//! The power is cut inside an operation of the disk, before it happens, and the disk draws what that leaves. The broker is
+//! heard out for a moment on a disk on which every sync fails: whatever it acknowledges then, it must have made durable
+//! before. (On one thread nobody hears an acknowledgement before the turn that it is for is over; so this is what makes
+//! one that comes too early be heard at all.)
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -31,12 +32,15 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const LAST_TURNS: usize = 200;
 
 /// When the power is cut.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub enum Moment {
     /// After so many operations of its disk: while it opens, that is.
     Opening(u64),
     /// After so many operations with steps in flight.
     Stepping(u64),
+    /// At the first operation, with steps in flight, after the producer has heard so many answers: what it was told last
+    /// may be all that is not written yet.
+    Answered(Arc<AtomicU64>, u64),
 }
 
 /// How the power was cut.
@@ -79,22 +83,28 @@ impl Plan {
     /// An operation is about to happen.
     fn consider(&self, disk: &SimDisk, operation: Operation, path: &Path, steps_in_flight: u64) {
         let mut moment = self.moment.lock();
-        let left = match &mut *moment {
-            Some(Moment::Opening(left)) => left,
-            Some(Moment::Stepping(left)) if steps_in_flight > 0 => left,
-            Some(Moment::Stepping(_)) | None => return,
+        let is_now = match &mut *moment {
+            Some(Moment::Opening(left)) => count_down(left),
+            Some(Moment::Stepping(left)) => steps_in_flight > 0 && count_down(left),
+            Some(Moment::Answered(heard, until)) => steps_in_flight > 0 && heard.load(Relaxed) >= *until,
+            None => false,
         };
-        if *left > 0 {
-            *left -= 1;
-        } else {
+        if is_now {
             *moment = None;
             let left = disk.after_power_cut(&self.chance);
-            disk.power_off();
+            disk.darken();
             let during = format!("{operation:?} of {}", path.display());
             *self.cut.lock() = Some(Cut { left, steps_in_flight, during });
             self.is_over.notify_one();
         }
     }
+}
+
+/// Whether nothing is left to count.
+fn count_down(left: &mut u64) -> bool {
+    let is_over = *left == 0;
+    *left = left.saturating_sub(1);
+    is_over
 }
 
 impl Life {

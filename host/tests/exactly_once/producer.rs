@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -38,6 +39,8 @@ const TIMEOUT_MS: i32 = 30_000;
 #[derive(Default)]
 pub struct Producer {
     id: Option<ProducerId>,
+    /// Good answers heard.
+    pub heard: Arc<AtomicU64>,
     lanes: [Lane; PARTITIONS as usize],
 }
 
@@ -85,9 +88,8 @@ impl Producer {
     /// Takes over orders, to be sent in batches.
     pub fn hand_over(&mut self, orders: &[Order], chance: &SimChance) {
         let id = self.id.expect("it has begun");
-        let mut orders = orders.iter().peekable();
         let mut gathering: [Vec<&Order>; PARTITIONS as usize] = Default::default();
-        while let Some(order) = orders.next() {
+        for order in orders {
             let number = order.partition.0 as usize;
             gathering[number].push(order);
             let is_full = gathering[number].len() as u64 > chance.between(0, BATCH_ORDERS_MAX);
@@ -110,7 +112,11 @@ impl Producer {
                 self.send(broker, number, &answers).await;
             }
             match answers.next().await {
-                Some((number, sequence, response)) => self.lanes[number].hear(number, sequence, response)?,
+                Some((number, sequence, response)) => {
+                    if self.lanes[number].hear(number, sequence, response)? {
+                        self.heard.fetch_add(1, Relaxed);
+                    }
+                }
                 None if self.lanes.iter().all(|lane| lane.open.is_empty()) => return Ok(()),
                 // The power is off; if it is not, the story finds itself stuck here.
                 None => std::future::pending().await,
@@ -163,13 +169,14 @@ impl Lane {
         });
     }
 
-    fn hear(&mut self, number: usize, sequence: usize, response: Response) -> Result<(), Broken> {
+    /// Takes an answer; false when it says nothing.
+    fn hear(&mut self, number: usize, sequence: usize, response: Response) -> Result<bool, Broken> {
         let Response::Produce(response) = response else {
             return Err(Broken::Refused(format!("{response:?}")));
         };
         let answer = &response.responses[0].partition_responses[0];
         if is_passing(answer.error_code) {
-            return Ok(());
+            return Ok(false);
         }
         if answer.error_code != 0 || answer.base_offset != sequence as i64 {
             return Err(Broken::Refused(format!(
@@ -184,7 +191,7 @@ impl Lane {
         while let Some(first) = self.open.pop_front_if(|first| first.is_acknowledged) {
             self.acknowledged = first.sequence + first.records;
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -2,6 +2,7 @@
 //! exactly once.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tidemill_checker::Report;
@@ -26,15 +27,14 @@ use crate::proof::Kept;
 const SHARDS_MAX: u64 = 8;
 /// Short, so that segments roll and are sealed.
 const SEGMENT_BYTES: u64 = 256 * 1024;
-/// Operations of the disk with steps in flight from a broker's start to the cut, at most: in every other life, and in
-/// the rest of them.
-const STEPPING_MAX: [u64; 2] = [400, 20];
 /// Operations of the disk while a broker opens, about.
 const OPENING_MAX: u64 = 400;
-/// How many of 1,000 lives are cut while they open. Such a cut does not count.
-const OPENING_PER_MILLE: u64 = 200;
-/// Parts in which a life is given its orders.
-const PARTS: usize = 3;
+/// Operations of the disk with steps in flight until the power is cut, at most: soon after the start, or later.
+const STEPPING_MAX: [u64; 2] = [20, 400];
+/// Answers to the producer until the power is cut, at most.
+const ANSWERS_MAX: u64 = 12;
+/// Parts in which a life is given its orders, at most.
+const PARTS_MAX: u64 = 12;
 /// Between parts there is sometimes a pause of so many milliseconds, at most: longer than tables wait to be
 /// checkpointed.
 const PAUSE_MS_MAX: u64 = 8_000;
@@ -109,11 +109,8 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
         let options = BrokerOptions { folder: PathBuf::from("/data"), shards, log: options };
         let life = Life::on(disk, options, &clock, &net, &chance);
         let is_last = cuts == plot.cuts || rest.is_empty();
-        if !is_last && chance.happens(OPENING_PER_MILLE) {
-            life.plan(Moment::Opening(chance.between(0, OPENING_MAX)));
-        } else if !is_last {
-            let most = STEPPING_MAX[chance.between(0, 2) as usize];
-            life.plan(Moment::Stepping(chance.between(0, most)));
+        if !is_last {
+            life.plan(moment(&chance, &producer));
         }
         let burst = if is_last { rest.len() } else { rest.len().div_ceil((plot.cuts - cuts) as usize + 1) };
         let living = async |life: &Life| {
@@ -124,12 +121,13 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
             producer.begin(&broker).await?;
             producer.flush(&broker).await?;
             let until = rest.len() - burst;
+            let parts = chance.between(1, PARTS_MAX + 1) as usize;
             while rest.len() > until {
-                let (part, behind) = rest.split_at(burst.div_ceil(PARTS).min(rest.len() - until));
+                let (part, behind) = rest.split_at(burst.div_ceil(parts).min(rest.len() - until));
                 producer.hand_over(part, &chance);
                 rest = behind;
                 producer.flush(&broker).await?;
-                if chance.happens(300) {
+                if chance.happens(200) {
                     life.pause(Duration::from_millis(chance.between(0, PAUSE_MS_MAX))).await;
                 }
             }
@@ -159,6 +157,19 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
                 transcript.push(format!("{:016x}: {report}", kept.digest()));
                 return Ok(Ending { cuts, all_cuts, report, kept });
             }
+        }
+    }
+}
+
+/// When the power is cut in a life. A cut while the broker opens does not count: no steps are in flight then.
+fn moment(chance: &SimChance, producer: &Producer) -> Moment {
+    match chance.between(0, 5) {
+        0 => Moment::Opening(chance.between(0, OPENING_MAX)),
+        1 => Moment::Stepping(chance.between(0, STEPPING_MAX[0])),
+        2 | 3 => Moment::Stepping(chance.between(0, STEPPING_MAX[1])),
+        _ => {
+            let until = producer.heard.load(Relaxed) + chance.between(1, ANSWERS_MAX + 1);
+            Moment::Answered(producer.heard.clone(), until)
         }
     }
 }

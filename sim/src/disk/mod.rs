@@ -104,6 +104,7 @@ struct State {
     capacity: Option<u64>,
     failures: Vec<Failure>,
     counts: Counts,
+    is_dark: bool,
     is_off: bool,
     watcher: Option<Watcher>,
 }
@@ -159,6 +160,12 @@ impl SimDisk {
         let mut state = self.state.lock();
         state.is_off = true;
         state.watcher = None;
+    }
+
+    /// From now on nothing becomes durable: every sync fails, and all else goes on in memory. So a program can be heard
+    /// out after [`SimDisk::after_power_cut`]: whatever it says to be durable, it must have made so before.
+    pub fn darken(&self) {
+        self.state.lock().is_dark = true;
     }
 
     /// Calls `watcher` before every operation but reads, with nothing of the disk locked.
@@ -234,7 +241,8 @@ impl SimDisk {
             watcher(operation, path);
         }
         let mut state = self.state.lock();
-        if state.is_off {
+        let makes_durable = matches!(operation, Operation::Sync | Operation::SyncDirectory);
+        if state.is_off || (state.is_dark && makes_durable) {
             return Err(io::Error::other("the power is off"));
         }
         let text = path.to_string_lossy();

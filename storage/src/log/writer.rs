@@ -27,6 +27,9 @@ use super::segment::{self, Birth, Segment};
 use super::shared::{Memory, Shared};
 use super::work::{self, Next, Reply, Work};
 
+/// How often others may go on between [`Planted::EarlyAck`] and the write that it should have waited for.
+const EARLY_BY_TURNS: usize = 16;
+
 /// The writer's own.
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -51,7 +54,10 @@ impl Writer {
                 (work::take(&mut memory.queue), memory.line.number, is_over)
             };
             let result = match next {
-                Some(Next::Turn { entries, done }) => self.write_turn(line, &entries, done),
+                Some(Next::Turn { entries, done }) => {
+                    let done = self.tell_too_early(done).await;
+                    self.write_turn(line, &entries, done)
+                }
                 Some(Next::Other(work)) => self.perform(work),
                 None if is_over => break,
                 None => match self.active_age_left() {
@@ -78,12 +84,21 @@ impl Writer {
         shared.closed.send_replace(Some(result));
     }
 
+    /// The mistake that is planted for tests: those who wait are told before anything is durable, and have time to act on
+    /// it. Without it, nothing happens here. Returns those who are still to be told.
+    async fn tell_too_early(&self, done: Vec<Reply>) -> Vec<Reply> {
+        if self.shared.options.planted != Some(Planted::EarlyAck) {
+            return done;
+        }
+        done.into_iter().for_each(|done| done(Ok(())));
+        for _ in 0..EARLY_BY_TURNS {
+            tokio::task::yield_now().await;
+        }
+        Vec::new()
+    }
+
     /// Writes entries appended to `line`, which was the log then; `done` is told when they are durable.
     fn write_turn(&mut self, line: u32, entries: &[LogEntry], done: Vec<Reply>) -> Result<(), Fault> {
-        let mut done = done;
-        if self.shared.options.planted == Some(Planted::EarlyAck) {
-            done.drain(..).for_each(|done| done(Ok(())));
-        }
         let result = if entries.is_empty() { Ok(true) } else { self.write_chunk(line, entries) };
         let result = match result {
             Ok(true) => Ok(()),
