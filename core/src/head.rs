@@ -36,26 +36,31 @@ impl Head {
         HeadView { changes: &self.changes, applied }
     }
 
-    /// Folds a decided entry into the head: `apply` is the group's own, run on tables that write here.
+    /// What a decided entry changes: `apply` is the group's own, run on tables that keep what it writes. It must be
+    /// known before the entry is proposed: once it is, it may be applied at any moment, and cannot be applied again.
     ///
     /// # Errors
-    /// The [`Fault`] that `apply` met; the head is to be dropped then.
-    pub fn fold(
-        &mut self,
+    /// The [`Fault`] that `apply` met; nothing has changed then.
+    pub fn draft(
+        &self,
         applied: &dyn View,
         apply: impl FnOnce(&mut dyn Tables) -> Result<(), Fault>,
-    ) -> Result<Proposal, Fault> {
-        let mut folding = Folding { changes: &mut self.changes, applied, written: Vec::new() };
-        apply(&mut folding)?;
-        let mut written = folding.written;
-        written.sort();
-        written.dedup();
+    ) -> Result<Draft, Fault> {
+        let mut drafting = Drafting { head: self.over(applied), draft: Draft::default() };
+        apply(&mut drafting)?;
+        Ok(drafting.draft)
+    }
+
+    /// Folds in the draft of the entry that was just proposed.
+    pub fn fold(&mut self, draft: Draft) -> Proposal {
         self.last += 1;
+        let written: Vec<Bytes> = draft.0.keys().cloned().collect();
         for key in &written {
             self.writers.insert(key.clone(), self.last);
         }
+        self.changes.extend(draft.0);
         self.unsettled.push_back((self.last, written));
-        Ok(self.last)
+        self.last
     }
 
     /// Forgets what the applied tables show by now: that of every proposal up to `applied`.
@@ -95,32 +100,33 @@ impl View for HeadView<'_> {
     }
 }
 
-/// The head while one entry is folded into it.
-struct Folding<'a> {
-    changes: &'a mut Changes,
-    applied: &'a dyn View,
-    written: Vec<Bytes>,
+/// What one entry changes.
+#[derive(Debug, Default)]
+pub struct Draft(Changes);
+
+/// The head, and over it what an entry has written so far.
+struct Drafting<'a> {
+    head: HeadView<'a>,
+    draft: Draft,
 }
 
-impl View for Folding<'_> {
+impl View for Drafting<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
-        HeadView { changes: self.changes, applied: self.applied }.get(key)
+        HeadView { changes: &self.draft.0, applied: &self.head }.get(key)
     }
 
     fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
-        scan_with(self.applied, self.changes, start, end, limit)
+        scan_with(&self.head, &self.draft.0, start, end, limit)
     }
 }
 
-impl Tables for Folding<'_> {
+impl Tables for Drafting<'_> {
     fn put(&mut self, key: Bytes, value: Bytes) {
-        self.written.push(key.clone());
-        self.changes.insert(key, Some(value));
+        self.draft.0.insert(key, Some(value));
     }
 
     fn delete(&mut self, key: Bytes) {
-        self.written.push(key.clone());
-        self.changes.insert(key, None);
+        self.draft.0.insert(key, None);
     }
 }
 
@@ -143,8 +149,10 @@ mod tests {
                 Ok(())
             }
         };
-        assert_eq!(head.fold(&applied, set("one")), Ok(1));
-        assert_eq!(head.fold(&applied, set("two")), Ok(2));
+        for (number, value) in [(1, "one"), (2, "two")] {
+            let draft = head.draft(&applied, set(value)).unwrap();
+            assert_eq!(head.fold(draft), number);
+        }
         assert_eq!(head.over(&applied).get(b"a"), Ok(Some(bytes("two"))));
 
         applied.put(bytes("a"), bytes("one"));
@@ -158,15 +166,32 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_may_be_applied_before_it_is_folded_in() {
+        let mut applied = MemoryTables::default();
+        let mut head = Head::default();
+        let count = |tables: &mut dyn Tables| {
+            assert_eq!(tables.get(b"a")?, None, "it is applied once");
+            tables.put(bytes("a"), bytes("one"));
+            Ok(())
+        };
+        let draft = head.draft(&applied, count).unwrap();
+        count(&mut applied).unwrap();
+        head.settle(1);
+        head.fold(draft);
+        head.settle(1);
+        assert!(head.changes.is_empty() && head.writers.is_empty() && head.unsettled.is_empty());
+    }
+
+    #[test]
     fn a_removed_key_stays_removed_until_that_is_applied() {
         let mut applied = MemoryTables::default();
         applied.put(bytes("a"), bytes("old"));
         let mut head = Head::default();
-        let removed = head.fold(&applied, |tables| {
+        let removed = head.draft(&applied, |tables| {
             tables.delete(bytes("a"));
             Ok(())
         });
-        assert_eq!(removed, Ok(1));
+        assert_eq!(head.fold(removed.unwrap()), 1);
         assert_eq!(head.over(&applied).get(b"a"), Ok(None));
         assert_eq!(head.over(&applied).scan(b"", None, 10), Ok(vec![]));
     }

@@ -71,7 +71,8 @@ impl Mill {
         let fold = |tables: &mut dyn tables::Tables| {
             shard::apply(tables, LogIndex(u64::MAX), &entry, &mut Vec::new())
         };
-        let proposal = self.head.fold(&self.applied, fold).unwrap();
+        let draft = self.head.draft(&self.applied, fold).unwrap();
+        let proposal = self.head.fold(draft);
         self.waiting.push_back((proposal, entry));
     }
 

@@ -49,7 +49,16 @@ pub struct Layers {
 /// setting of that name.)
 const PREFIX: &str = "TIDEMILL_";
 /// Names of the environment that are not settings.
-const NOT_SETTINGS: &[&str] = &["TIDEMILL_CONFIG", "TIDEMILL_CONTEXT", "TIDEMILL_HOME"];
+const NOT_SETTINGS: &[&str] = &[
+    "TIDEMILL_BROKER",
+    "TIDEMILL_CONFIG",
+    "TIDEMILL_CONTEXT",
+    "TIDEMILL_GUEST_TOOLCHAIN",
+    "TIDEMILL_HOME",
+    "TIDEMILL_SEED",
+    "TIDEMILL_SEEDS",
+    "TIDEMILL_TLS",
+];
 
 impl Layers {
     /// The defaults alone.

@@ -3,15 +3,15 @@
 //! A decision and the handing over of its entry to Raft happen under one lock, so that entries lie in the log in
 //! the order in which they were decided. The lock is not held while anything is written.
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tidemill_core::entry::Entry;
 use tidemill_core::fault::Fault;
-use tidemill_core::head::{Head, Proposal};
+use tidemill_core::head::{Draft, Head, Proposal};
 use tidemill_core::ids::{LogIndex, Term};
 use tidemill_core::rejection::Rejection;
 use tidemill_core::seams::Timestamp;
 use tidemill_core::shard::{self, Deciding};
-use tidemill_core::tables::{Tables, View};
+use tidemill_core::tables::View;
 use tidemill_storage::group::{Group, ProposeError};
 use tokio::sync::watch;
 
@@ -122,27 +122,28 @@ impl Leader {
     ) -> Result<(T, Commit), Refused> {
         let _order = self.order.lock().await;
         let applied = group.tables();
-        let decided = {
+        let (answer, entry, draft) = {
             let head = self.head.lock();
-            decide(&Deciding { head: &head.over(&applied), now, term: self.term })?
-        };
-        let (answer, entry) = decided;
-        let Some(entry) = entry else {
-            let last = self.head.lock().last();
-            return Ok((answer, Commit(Waiting::Earlier(last, self.settled.subscribe()))));
+            let (answer, entry) = decide(&Deciding { head: &head.over(&applied), now, term: self.term })?;
+            let Some(entry) = entry else {
+                let earlier = Waiting::Earlier(head.last(), self.settled.subscribe());
+                return Ok((answer, Commit(earlier)));
+            };
+            // Now, because it may be applied as soon as Raft has it, and the tables then show it already.
+            let draft = draft(&head, &applied, &entry)?;
+            (answer, entry, draft)
         };
         // Whoever waits here may be gone before it is over; then nothing was proposed, and nothing is folded. No
         // decision falls between the two: that is what the order is for.
-        let proposal = group.propose(self.term, entry.clone()).await?;
+        let proposal = group.propose(self.term, entry).await?;
         let mut head = self.head.lock();
-        fold(&mut head, &applied, &entry)?;
+        head.fold(draft);
         head.settle(*self.settled.borrow());
         Ok((answer, Commit(Waiting::Entry(proposal))))
     }
 }
 
-fn fold(head: &mut MutexGuard<'_, Head>, applied: &dyn View, entry: &Entry) -> Result<(), Fault> {
+fn draft(head: &Head, applied: &dyn View, entry: &Entry) -> Result<Draft, Fault> {
     let unknown = LogIndex(u64::MAX);
-    let apply = |tables: &mut dyn Tables| shard::apply(tables, unknown, entry, &mut Vec::new());
-    head.fold(applied, apply).map(drop)
+    head.draft(applied, |tables| shard::apply(tables, unknown, entry, &mut Vec::new()))
 }
