@@ -5,4 +5,5 @@
 
 pub mod chain;
 pub mod places;
+pub mod ports;
 pub mod process;

@@ -11,6 +11,8 @@ use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::ports;
+
 /// How long a broker may take to serve, and to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -25,13 +27,13 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts a broker in a folder, on free ports; it keeps them over restarts.
+    /// Starts a broker in a folder, on free ports of 127.0.0.1; it keeps them over restarts.
     ///
     /// # Errors
     /// When it does not come to serve.
     pub fn start(program: &Path, folder: &Path, settings: &[&str]) -> anyhow::Result<Broker> {
-        let mut all: Vec<String> =
-            ["quic", "admin", "metrics"].iter().map(|what| format!("listen.{what}=127.0.0.1:0")).collect();
+        let listen = |what| format!("listen.{what}=127.0.0.1:{}", ports::lasting());
+        let mut all: Vec<String> = ["quic", "admin", "metrics"].map(listen).into();
         all.extend(settings.iter().map(|setting| (*setting).to_owned()));
         let mut broker = Broker {
             program: program.to_owned(),
@@ -42,12 +44,6 @@ impl Broker {
             starts: 0,
         };
         broker.restart()?;
-        // From now on it listens where it did.
-        for what in ["quic", "admin", "metrics", "tcp"] {
-            if let Some(address) = broker.addresses[what].as_str() {
-                broker.settings.push(format!("listen.{what}={address}"));
-            }
-        }
         Ok(broker)
     }
 

@@ -35,7 +35,7 @@ pub fn run(
     inside: &Arc<Inside>,
     certificates: &Certificates,
     address: SocketAddr,
-) -> std::io::Result<(Runtime, SocketAddr)> {
+) -> std::io::Result<Runtime> {
     let (socket, _) = transport::bind(address)?;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let entered = runtime.enter();
@@ -43,7 +43,6 @@ pub fn run(
     let mut config = EndpointConfig::new(Arc::new(SameKey));
     config.cid_generator(|| Box::new(AnyId));
     let endpoint = Endpoint::new(config, Some(server(certificates)), socket, Arc::new(TokioRuntime))?;
-    let address = endpoint.local_addr()?;
     let inside = inside.clone();
     runtime.spawn(async move {
         while let Some(incoming) = endpoint.accept().await {
@@ -57,7 +56,7 @@ pub fn run(
         }
     });
     drop(entered);
-    Ok((runtime, address))
+    Ok(runtime)
 }
 
 fn server(certificates: &Certificates) -> ServerConfig {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tidemill_client::{Client, Config};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use xtask::ports;
 
 use super::certificates::Certificates;
 use super::harness::{BoxFuture, Harness};
@@ -64,8 +65,8 @@ impl FaultBroker {
             connections: Mutex::default(),
         });
         let certificates = Certificates::make();
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let (runtime, address) = listener::run(&inside, &certificates, any).unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::lasting()));
+        let runtime = listener::run(&inside, &certificates, address).unwrap();
         FaultBroker { inside, certificates, address, running: Mutex::new(Some(runtime)) }
     }
 
@@ -112,7 +113,7 @@ impl Harness for FaultBroker {
             // The port is free once all threads have noticed.
             for _ in 0..500 {
                 match listener::run(&self.inside, &self.certificates, self.address) {
-                    Ok((runtime, _)) => {
+                    Ok(runtime) => {
                         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
                         return;
                     }
