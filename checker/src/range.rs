@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 
 use tidemill_core::entry::Entry;
-use tidemill_core::envelope::Envelope;
+use tidemill_core::envelope::{Envelope, Origin};
+use tidemill_core::event_time::{Observation, Writer};
 use tidemill_core::ids::{Cursor, LogIndex};
 use tidemill_core::limits;
 use tidemill_core::plugin::{Event, Header};
+use tidemill_core::seams::Timestamp;
 use tidemill_core::shard::step::Source;
 use tidemill_core::task::TaskSpec;
 use tidemill_protocol::batch::{self, BatchHeader, BatchLimits};
@@ -31,8 +33,29 @@ pub(crate) struct Found {
     pub(crate) sources: Vec<Source>,
     /// Per input, the first offset behind the range, where it holds any record of that input.
     pub(crate) next: BTreeMap<usize, Offset>,
+    /// What it shows of the writers' event times.
+    pub(crate) observed: Vec<Observation>,
+    /// The latest append time in it.
+    pub(crate) time: Timestamp,
     /// Batches whose records cannot be read.
     pub(crate) unreadable: usize,
+}
+
+impl Found {
+    /// A task says its own event time; programs outside count together, by the highest of their timestamps.
+    fn see(&mut self, input: usize, envelope: &Envelope, timestamp_ms: i64) {
+        let (writer, at_ms) = match &envelope.origin {
+            Origin::Producer => (Writer::Outside, Some(timestamp_ms)),
+            Origin::Task(derivation) => (Writer::Task(derivation.task), derivation.event_time_watermark_ms),
+        };
+        let input = input as u16;
+        let known = self.observed.iter_mut().find(|seen| seen.input == input && seen.writer == writer);
+        match (known, at_ms) {
+            (_, None) => {}
+            (Some(known), Some(at_ms)) => known.at_ms = known.at_ms.max(at_ms),
+            (None, Some(at_ms)) => self.observed.push(Observation { input, writer, at_ms }),
+        }
+    }
 }
 
 /// The records of a task's inputs between two cursors; those before their input's start are passed over.
@@ -62,6 +85,7 @@ pub(crate) fn between(
             let Ok(records) = batch::decode(&placed.batch, &READABLE) else {
                 if within(first) {
                     found.unreadable += 1;
+                    found.time = found.time.max(envelope.append_time);
                     found.next.insert(input, header.next_offset());
                     let position = Position { at: placed.at, offset: header.base_offset };
                     found.sources.push(source(&envelope, 0, position, header.max_timestamp_ms));
@@ -73,6 +97,8 @@ pub(crate) fn between(
                     continue;
                 }
                 let position = Position { at: placed.at, offset: record.offset };
+                found.time = found.time.max(envelope.append_time);
+                found.see(input, &envelope, record.timestamp_ms);
                 found.next.insert(input, record.offset.plus(1));
                 found.sources.push(source(&envelope, place, position, record.timestamp_ms));
                 let headers = record.headers.into_iter();

@@ -8,14 +8,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidemill_core::entry::Entry;
+use tidemill_core::event_time::EventTimeRow;
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{LogIndex, ShardId, TaskId};
-use tidemill_core::plugin::{GuestLimits, StateView};
+use tidemill_core::plugin::{GuestLimits, StateView, Timer};
 use tidemill_core::rows::TaskRow;
 use tidemill_core::shard::Deciding;
-use tidemill_core::shard::step::{self, Outcome, Proposed, StepMeta, TaskState};
+use tidemill_core::shard::step::{self, Outcome, Proposed, Source, StepMeta, TaskState};
 use tidemill_core::tables::{self, Key, MemoryTables};
 use tidemill_core::task::TaskSpec;
+use tidemill_core::timers::{self, SetBy};
 use tidemill_protocol::batch;
 use tidemill_protocol::ids::{Offset, TopicName};
 use tidemill_runtime::StepInput;
@@ -86,7 +88,10 @@ impl Run<'_> {
     }
 
     async fn compare(&self, meta: &StepMeta, scratch: &Scratch) -> Result<(), String> {
-        let (spec, row, found) = self.before(meta)?;
+        let (spec, row, mut found) = self.before(meta)?;
+        if !meta.fired.is_empty() {
+            found.sources = self.setters(meta, &spec, &found)?;
+        }
         if found.unreadable > 0 {
             return Err("its range holds a batch that cannot be read, and yet it went well".into());
         }
@@ -97,10 +102,14 @@ impl Run<'_> {
         let names = |names: Vec<String>| -> Result<Arc<[TopicName]>, String> {
             names.into_iter().map(|name| TopicName::new(name).map_err(|error| error.to_string())).collect()
         };
+        let clocks = self.clocks(meta, &spec, &found)?;
         let input = StepInput {
             partition: meta.task.partition.0,
             attempt: row.attempts,
             events: found.events.into(),
+            timers: meta.fired.clone().into(),
+            time: clocks.time,
+            event_time_watermark_ms: clocks.watermark_ms,
             inputs: names(spec.inputs.iter().map(|input| input.name.clone()).collect())?,
             outputs: names(spec.outputs.iter().map(|output| output.name.clone()).collect())?,
             config: Arc::new(spec.config.clone()),
@@ -117,12 +126,50 @@ impl Run<'_> {
             positions: meta.positions.clone(),
             outcome: Outcome::Done,
             sources: &found.sources,
+            time: meta.clock.time,
+            observed: found.observed,
+            fired: meta.fired.clone(),
             effects,
         };
         let deciding = Deciding { head: &**self.tables, now: self.entry.append_time, term: self.logged.term };
         let again = step::decide(&deciding, &proposed).map_err(|fault| fault.to_string())?;
         let again = again.map_err(|refused| format!("run again, it is refused: {refused}"))?;
         if again.encode() == self.logged.bytes { Ok(()) } else { Err(difference(&again, self.entry)) }
+    }
+
+    /// The task's clocks as the step saw them: before its events, or when its timers were due.
+    fn clocks(&self, meta: &StepMeta, spec: &TaskSpec, found: &Found) -> Result<EventTimeRow, String> {
+        let before = tables::read::<EventTimeRow>(&**self.tables, &Key::EventTime(meta.task));
+        let mut clocks = before.map_err(|fault| fault.to_string())?.unwrap_or_default();
+        if !meta.fired.is_empty() {
+            clocks.observe(&spec.event_time, &[], meta.clock.time, meta.step);
+        } else if meta.clock.time == found.time {
+            clocks.time = clocks.time.max(found.time);
+        } else {
+            return Err(format!(
+                "it says its time is {}, and its records say {}",
+                meta.clock.time, found.time
+            ));
+        }
+        Ok(clocks)
+    }
+
+    /// The records that set the timers of a step; each of these was set, and due.
+    fn setters(&self, meta: &StepMeta, spec: &TaskSpec, found: &Found) -> Result<Vec<Source>, String> {
+        if !found.sources.is_empty() {
+            return Err("it was given timers, and yet consumed records".into());
+        }
+        let clocks = self.clocks(meta, spec, found)?;
+        if clocks.time > self.entry.append_time {
+            return Err("its tick lies ahead of it".into());
+        }
+        let setter = |timer: &Timer| {
+            let key = Key::Due(meta.task, timer.kind, timer.at_ms, timer.name.clone());
+            let by = tables::read::<SetBy>(&**self.tables, &key).map_err(|fault| fault.to_string())?;
+            let due = by.filter(|by| timers::is_due(timer, by, &clocks));
+            due.map(|by| by.source).ok_or_else(|| format!("timer {:?} was not due", timer.name))
+        };
+        meta.fired.iter().map(setter).collect()
     }
 
     /// A record that was given up lies in the dead-letter topic, whole.
@@ -136,6 +183,15 @@ impl Run<'_> {
         }
         let letters = batch::decode(&letter.batch, &READABLE).map_err(|error| error.to_string())?;
         let [letter] = &letters[..] else { return Err("more than one dead letter".into()) };
+        if let [timer] = &meta.fired[..] {
+            self.setters(meta, &spec, &found)?;
+            let is_name = letter.value.as_ref() == Some(&timer.name);
+            return if is_name {
+                Ok(())
+            } else {
+                Err("the dead letter is not the timer that it gave up".into())
+            };
+        }
         match (&found.events[..], found.unreadable) {
             ([event], 0) if letter.key == event.key && letter.value == event.value => Ok(()),
             ([], 1) => Ok(()),

@@ -52,7 +52,7 @@ pub struct Derivation {
     pub digest: Digest,
     /// The step.
     pub step: StepNumber,
-    /// The task's event-time watermark after the step, in milliseconds since 1970, once tasks keep one.
+    /// The task's event-time watermark after the step, in milliseconds since 1970; none before its first record.
     pub event_time_watermark_ms: Option<i64>,
     /// For each record of the batch, where it comes from.
     pub lineage: Vec<Lineage>,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidemill_protocol::ids::TopicName;
 
+use crate::event_time::EventTimeRules;
 use crate::limits;
 use crate::plugin::GuestLimits;
 use crate::task::FailurePolicy;
@@ -35,6 +36,9 @@ pub struct Manifest {
     /// What happens to a record that fails.
     #[serde(default)]
     pub failure: FailurePolicy,
+    /// How event time moves for its tasks.
+    #[serde(default)]
+    pub event_time: EventTimeRules,
     /// Cycles that it is meant to be part of.
     #[serde(default)]
     pub cycle: Vec<Cycle>,

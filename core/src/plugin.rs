@@ -50,7 +50,7 @@ impl Event {
 /// A record that a step derives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emitted {
-    /// Which of the step's events it derives from.
+    /// Which of the step's events, or timers, it derives from.
     pub parent: u32,
     /// Which of the topics that the plugin may publish to.
     pub output: u16,
@@ -62,6 +62,52 @@ pub struct Emitted {
     pub headers: Vec<Header>,
     /// Its own time; the parent's when none.
     pub timestamp_ms: Option<i64>,
+}
+
+/// What a timer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TimerKind {
+    /// The task's append time.
+    AppendTime = 0,
+    /// The task's event-time watermark.
+    EventTime = 1,
+}
+
+impl TimerKind {
+    /// The kind of this number.
+    pub fn of(number: u8) -> Option<TimerKind> {
+        [TimerKind::AppendTime, TimerKind::EventTime].into_iter().find(|kind| *kind as u8 == number)
+    }
+}
+
+/// A timer of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timer {
+    /// What it waits for.
+    pub kind: TimerKind,
+    /// Its name, as the guest wrote it. Kind and name identify it.
+    pub name: Bytes,
+    /// When it is due, in milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+/// A change of a task's timers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TimerChange {
+    /// Set, or move.
+    Set {
+        /// The timer.
+        timer: Timer,
+        /// For which of the step's events or timers.
+        parent: u32,
+    },
+    /// Remove.
+    Cancel {
+        /// The kind.
+        kind: TimerKind,
+        /// The name.
+        name: Bytes,
+    },
 }
 
 /// A change of a task's state: a new value, or none.
@@ -80,6 +126,8 @@ pub struct Effects {
     pub emitted: Vec<Emitted>,
     /// The last change of each key, in the order of the keys.
     pub state: Vec<StateChange>,
+    /// The last change of each timer, in the order of kinds and names.
+    pub timers: Vec<TimerChange>,
 }
 
 /// A task's state as its next step finds it.
@@ -109,7 +157,8 @@ pub struct GuestLimits {
     pub output_bytes: u64,
     /// Records that a step may emit.
     pub output_records: u64,
-    /// Bytes that a step may write to its state: keys, values, and [`limits::STATE_CHANGE_BYTES`] for each change.
+    /// Bytes that a step may write to its state: keys, values, names of timers, and [`limits::STATE_CHANGE_BYTES`] for
+    /// each change.
     pub state_bytes: u64,
     /// Events that a step is given, at most.
     pub step_events: u64,

@@ -13,6 +13,7 @@ use tidemill_protocol::primitive::{Malformed, Reader, Writer};
 
 use crate::fault::Fault;
 use crate::ids::{DeploymentId, ShardId, StepNumber, TaskId};
+use crate::plugin::TimerKind;
 
 /// The tables of one group, to read. Reading may fail, because what is not in memory is read from disk.
 pub trait View {
@@ -149,6 +150,12 @@ pub enum Key {
     /// 10 · shard, task, step → [`PendingRow`](crate::rows::PendingRow): what that step derived for that shard has
     /// not arrived yet.
     Pending(ShardId, TaskId, StepNumber),
+    /// 11 · task, kind, the guest's name → [`TimerRow`](crate::timers::TimerRow).
+    Timer(TaskId, TimerKind, Bytes),
+    /// 12 · task, kind, due time in milliseconds, the guest's name → [`SetBy`](crate::timers::SetBy).
+    Due(TaskId, TimerKind, i64, Bytes),
+    /// 13 · task → [`EventTimeRow`](crate::event_time::EventTimeRow). Changes with every step.
+    EventTime(TaskId),
     /// 32 · What the cluster knows of itself → [`ClusterRow`](crate::catalog::ClusterRow) as JSON.
     Cluster,
     /// 33 · topic → [`TopicRow`](crate::catalog::TopicRow) as JSON.
@@ -176,6 +183,11 @@ impl Key {
             Key::Inbound(at, task) => owner(place(writer.u8(8), *at), *task),
             Key::Outbound(task, at) => place(owner(writer.u8(9), *task), *at),
             Key::Pending(shard, task, step) => owner(writer.u8(10).u16(shard.0), *task).u64(step.0),
+            Key::Timer(task, kind, name) => owner(writer.u8(11), *task).u8(*kind as u8).raw(name),
+            Key::Due(task, kind, at_ms, name) => {
+                owner(writer.u8(12), *task).u8(*kind as u8).u64(ordered(*at_ms)).raw(name)
+            }
+            Key::EventTime(task) => owner(writer.u8(13), *task),
             Key::Cluster => writer.u8(32),
             Key::Topic(topic) => writer.u8(33).raw(&topic.0),
             Key::TopicName(tenant, name) => names(writer.u8(34), tenant, name),
@@ -213,6 +225,18 @@ impl Key {
                 let shard = ShardId(r.u16("shard")?);
                 Key::Pending(shard, read_owner(r)?, StepNumber(r.u64("step")?))
             }
+            11 => {
+                let (task, kind) = (read_owner(r)?, read_kind(r)?);
+                let rest = r.remaining();
+                Key::Timer(task, kind, r.bytes(rest, "timer")?)
+            }
+            12 => {
+                let (task, kind) = (read_owner(r)?, read_kind(r)?);
+                let at_ms = ordered(r.u64("due time")? as i64) as i64;
+                let rest = r.remaining();
+                Key::Due(task, kind, at_ms, r.bytes(rest, "timer")?)
+            }
+            13 => Key::EventTime(read_owner(r)?),
             32 => Key::Cluster,
             33 => Key::Topic(TopicId(r.array("topic")?)),
             34 => read_names(r).map(|(tenant, name)| Key::TopicName(tenant, name))?,
@@ -227,6 +251,13 @@ impl Key {
     /// The start of every key of the task's state.
     pub fn state_prefix(task: TaskId) -> Bytes {
         Key::State(task, Bytes::new()).encode()
+    }
+
+    /// The start of every key of the task's timers of a kind, by time.
+    pub fn due_prefix(task: TaskId, kind: TimerKind) -> Bytes {
+        let mut writer = Writer::with_capacity(14);
+        owner(writer.u8(12), task).u8(kind as u8);
+        writer.finish()
     }
 
     /// The start of every key of what is pending for a shard.
@@ -261,6 +292,16 @@ fn owner(writer: &mut Writer, task: TaskId) -> &mut Writer {
 // Names hold no zero byte, so one ends a name without disturbing the order.
 fn names<'a>(writer: &'a mut Writer, tenant: &str, name: &str) -> &'a mut Writer {
     writer.raw(tenant.as_bytes()).u8(0).raw(name.as_bytes())
+}
+
+/// Big-endian bytes of this are in the order of the times, also before 1970; done twice it is undone.
+fn ordered(at_ms: i64) -> u64 {
+    (at_ms ^ i64::MIN) as u64
+}
+
+fn read_kind(reader: &mut Reader) -> Result<TimerKind, Malformed> {
+    let number = reader.u8("kind of timer")?;
+    TimerKind::of(number).ok_or_else(|| reader.malformed("kind of timer"))
 }
 
 fn read_place(reader: &mut Reader) -> Result<TopicPartition, Malformed> {
@@ -336,6 +377,9 @@ mod tests {
             Key::Inbound(at, task),
             Key::Outbound(task, at),
             Key::Pending(ShardId(6), task, StepNumber(8)),
+            Key::Timer(task, TimerKind::AppendTime, Bytes::from_static(b"close")),
+            Key::Due(task, TimerKind::EventTime, -7, Bytes::from_static(b"close")),
+            Key::EventTime(task),
             Key::Cluster,
             Key::Topic(at.topic),
             Key::TopicName(names().0, names().1),

@@ -11,6 +11,7 @@ use tidemill_protocol::ids::{Partition, TopicId};
 use tidemill_protocol::partitioner::partition_for_key;
 use tidemill_protocol::primitive::Malformed;
 
+use crate::event_time::EventTimeRules;
 use crate::ids::{DeploymentId, Digest, Generation, ShardId};
 use crate::limits;
 use crate::plugin::GuestLimits;
@@ -42,6 +43,9 @@ pub struct TaskSpec {
     pub failure: FailurePolicy,
     /// Hops from a chain's first record beyond which this task derives nothing.
     pub hops_max: u32,
+    /// How event time moves.
+    #[serde(default)]
+    pub event_time: EventTimeRules,
 }
 
 /// A topic that a task reads.

@@ -6,11 +6,11 @@
 
 use std::panic;
 
-use bindings::tidemill::plugin::{config, delivery, diagnostics, log, types};
+use bindings::tidemill::plugin::{config, delivery, diagnostics, log, timers, types};
 
-use crate::host::{Host, Pair, numbered};
+use crate::host::{Host, Pair, due, numbered};
 use crate::log::Level;
-use crate::{Event, Failure, Header, Plugin, Record, Refusal, Step};
+use crate::{Event, Failure, Header, Plugin, Record, Refusal, Step, Timer, TimerKind};
 
 pub use bindings::exports::tidemill::plugin::handler::Guest;
 pub use delivery::Step as HostStep;
@@ -32,7 +32,8 @@ pub mod bindings {
 pub fn handle<P: Plugin>(delivery: &HostStep) -> Result<(), HostFailure> {
     report_panics();
     let events = numbered(delivery.events().into_iter().map(Event::from));
-    P::step(&Step { host: &Broker(delivery), events }).map_err(HostFailure::from)
+    let timers = due(delivery.timers().into_iter().map(Timer::from));
+    P::step(&Step { host: &Broker(delivery), events, timers }).map_err(HostFailure::from)
 }
 
 /// Lets the broker know what a panic said, and where, before it traps. An instance serves one step, so this is
@@ -66,6 +67,22 @@ impl Host for Broker<'_> {
 
     fn attempt(&self) -> u32 {
         self.0.attempt()
+    }
+
+    fn time_ms(&self) -> u64 {
+        self.0.time_ms()
+    }
+
+    fn event_time_watermark_ms(&self) -> Option<i64> {
+        self.0.event_time_watermark_ms()
+    }
+
+    fn set_timer(&self, parent: u32, timer: Timer) -> Result<(), Refusal> {
+        Ok(self.0.set_timer(parent, &timer.into())?)
+    }
+
+    fn cancel_timer(&self, kind: TimerKind, name: &[u8]) -> Result<(), Refusal> {
+        Ok(self.0.cancel_timer(kind.into(), name)?)
     }
 
     fn emit(&self, parent: u32, topic: &str, records: Vec<Record>) -> Result<(), Refusal> {
@@ -114,6 +131,31 @@ impl From<types::Event> for Event {
                 .into_iter()
                 .map(|types::Header { name, value }| Header { name, value })
                 .collect(),
+        }
+    }
+}
+
+impl From<timers::Timer> for Timer {
+    fn from(timer: timers::Timer) -> Timer {
+        let kind = match timer.kind {
+            timers::Kind::AppendTime => TimerKind::AppendTime,
+            timers::Kind::EventTime => TimerKind::EventTime,
+        };
+        Timer { index: 0, kind, name: timer.name, at_ms: timer.at_ms }
+    }
+}
+
+impl From<Timer> for timers::Timer {
+    fn from(timer: Timer) -> timers::Timer {
+        timers::Timer { kind: timer.kind.into(), name: timer.name, at_ms: timer.at_ms }
+    }
+}
+
+impl From<TimerKind> for timers::Kind {
+    fn from(kind: TimerKind) -> timers::Kind {
+        match kind {
+            TimerKind::AppendTime => timers::Kind::AppendTime,
+            TimerKind::EventTime => timers::Kind::EventTime,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! memory. It is private, and its shape follows `wit/` method by method: what a plugin enjoys is built on top.
 
 use crate::log::Level;
-use crate::{Event, Record, Refusal};
+use crate::{Event, Record, Refusal, Timer, TimerKind};
 
 /// A key and its value.
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
@@ -13,6 +13,10 @@ pub(crate) type Pair = (Vec<u8>, Vec<u8>);
 pub(crate) trait Host {
     fn partition(&self) -> u32;
     fn attempt(&self) -> u32;
+    fn time_ms(&self) -> u64;
+    fn event_time_watermark_ms(&self) -> Option<i64>;
+    fn set_timer(&self, parent: u32, timer: Timer) -> Result<(), Refusal>;
+    fn cancel_timer(&self, kind: TimerKind, name: &[u8]) -> Result<(), Refusal>;
     fn emit(&self, parent: u32, topic: &str, records: Vec<Record>) -> Result<(), Refusal>;
     fn state_get(&self, key: &[u8]) -> Option<Vec<u8>>;
     fn state_put(&self, key: &[u8], value: &[u8]) -> Result<(), Refusal>;
@@ -34,4 +38,10 @@ pub(crate) fn write_log(level: Level, message: &str) {
 pub(crate) fn numbered(events: impl IntoIterator<Item = Event>) -> Vec<Event> {
     let numbered = (0..).zip(events);
     numbered.map(|(index, event)| Event { index, ..event }).collect()
+}
+
+/// The due timers of a step, likewise.
+pub(crate) fn due(timers: impl IntoIterator<Item = Timer>) -> Vec<Timer> {
+    let numbered = (0..).zip(timers);
+    numbered.map(|(index, timer)| Timer { index, ..timer }).collect()
 }

@@ -72,8 +72,8 @@
 //! - An instance serves one step and is discarded. A `static` does not outlive it; [`State`] does.
 //! - A failure undoes the whole step, and the broker then runs its events one at a time, so that only the one
 //!   that fails is kept back. Handle each event as if it were alone.
-//! - The only clock is the record in hand ([`Event::append_time_ms`]): a step that runs again on another broker
-//!   must come to the same result.
+//! - The only clock is the record in hand ([`Event::append_time_ms`], [`Step::time_ms`]): a step that runs again on
+//!   another broker must come to the same result. To act when no record comes, set a [`Timer`].
 //!
 //! The crate is built for `wasm32-unknown-unknown` and natively; only the module `guest` differs. The rest sees
 //! a broker through the private trait `Host`, which the tests implement with [`testing::MockStep`].
@@ -93,6 +93,7 @@ mod state;
 mod step;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+mod timer;
 
 pub use config::{Config, ConfigError};
 pub use event::Event;
@@ -101,3 +102,4 @@ pub use plugin::Plugin;
 pub use record::{Header, Record};
 pub use state::{Scan, State};
 pub use step::Step;
+pub use timer::{Parent, Timer, TimerKind};

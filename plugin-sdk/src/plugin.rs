@@ -1,6 +1,6 @@
 //! What the author of a plugin implements, and the macro that makes a component of it.
 
-use crate::{Event, Failure, Step};
+use crate::{Event, Failure, Step, Timer};
 
 /// A consumer that lives in the broker. Implement [`Plugin::handle`], and name the type in
 /// [`plugin!`](crate::plugin!).
@@ -12,13 +12,23 @@ pub trait Plugin {
     /// one that fails again as the manifest's failure policy says.
     fn handle(step: &Step, event: &Event) -> Result<(), Failure>;
 
-    /// Handles a whole step: by default each of its events, in order. A plugin that gains from seeing them
+    /// Handles a timer that is due: one that this plugin set.
+    ///
+    /// # Errors
+    /// As [`Plugin::handle`]. By default it fails: a plugin that sets timers has its own.
+    fn timer(step: &Step, timer: &Timer) -> Result<(), Failure> {
+        let _ = step;
+        Err(Failure::reject(format_args!("the plugin handles no timers, and {:?} is due", timer.name())))
+    }
+
+    /// Handles a whole step: by default each of its events, or timers, in order. A plugin that gains from seeing them
     /// together (one write for many events) does its own.
     ///
     /// # Errors
     /// A [`Failure`] undoes the whole step.
     fn step(step: &Step) -> Result<(), Failure> {
-        step.events().iter().try_for_each(|event| Self::handle(step, event))
+        step.events().iter().try_for_each(|event| Self::handle(step, event))?;
+        step.timers().iter().try_for_each(|timer| Self::timer(step, timer))
     }
 }
 

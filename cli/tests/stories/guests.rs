@@ -1,7 +1,7 @@
 //! Plugins that misbehave, in a broker that goes on: the culprit alone goes to the dead-letter topic.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use xtask::places;
@@ -82,6 +82,60 @@ fn a_panic_is_shown_with_its_place_and_a_backtrace() {
     let functions: Vec<_> =
         failure["backtrace"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(functions.iter().any(|name| name.contains("refuse_to_go_on")), "{functions:?}");
+}
+
+#[test]
+fn timers_fire_when_their_time_has_come() {
+    let (_folder, mut broker) = with("timekeeper");
+    let asks = |broker: &Broker, timestamp_ms: i64, what: &str| {
+        let record = serde_json::json!({ "at": timestamp_ms, "do": what }).to_string();
+        produce(broker, &["in", "--timestamp", "at"], &record);
+    };
+    let fired = |broker: &Broker, count: usize| {
+        let start = Instant::now();
+        loop {
+            let found = consume(broker, "out");
+            if found.len() >= count {
+                return found
+                    .iter()
+                    .map(|record| record["value"].as_str().unwrap().to_owned())
+                    .collect::<Vec<_>>();
+            }
+            assert!(start.elapsed() < PATIENCE, "{found:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    // Event time: the manifest allows a lateness of 100 ms.
+    asks(&broker, 1_000, "at window 2000");
+    asks(&broker, 2_099, "nothing");
+    broker.settle(PATIENCE).unwrap();
+    assert_eq!(consume(&broker, "out").len(), 0, "a record of 1999 may still come");
+    asks(&broker, 2_100, "nothing");
+    assert_eq!(fired(&broker, 1), ["window at watermark 2000"]);
+    // Append time goes on while nothing comes, over a restart, too; and nobody is waited for who is silent.
+    asks(&broker, 2_100, "after soon 300");
+    asks(&broker, 2_200, "at again 9000000");
+    broker.kill().unwrap();
+    broker.restart().unwrap();
+    let out = fired(&broker, 3);
+    assert_eq!(out[1..], ["soon at watermark 2100", "again at watermark 2100"]);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(
+        consume(&broker, "out").len(),
+        3,
+        "what is set while all are silent waits for the next record"
+    );
+    asks(&broker, 3_000, "after reject 1");
+    let start = Instant::now();
+    while consume(&broker, "timekeeper.dead-letter").is_empty() {
+        assert!(start.elapsed() < PATIENCE);
+    }
+    let dead = consume(&broker, "timekeeper.dead-letter");
+    assert_eq!(
+        (header(&dead[0], "dead-letter-timer"), header(&dead[0], "dead-letter-offset")),
+        ("append-time", "5")
+    );
+    broker.run(&["plugin", "verify"]).unwrap();
 }
 
 #[test]

@@ -142,6 +142,7 @@ pub fn decide(
         limits: manifest.limits.clone(),
         failure: manifest.failure.clone(),
         hops_max: manifest.hops_max(),
+        event_time: manifest.event_time,
     };
     let deployment = Deployment {
         id,

@@ -8,15 +8,11 @@
 //! 1. A step begins where the one before it ended, and has the next number.
 //! 2. Only the newest generation of a running task takes steps.
 //! 3. A step that failed consumes nothing and derives nothing.
+//! 4. A step has events or due timers, and a timer fires once each time it is set.
 //!
-//! ```text
-//! meta: deployment u64 · partition u32 · generation u32 · step u64
-//!       · from: index u64, skip u32 · to: index u64, skip u32
-//!       · outcome u8 · attempts u32 · reason text
-//!       · inputs n u16 · n × next offset u64
-//!       · changes n u32 · n × (key blob · kept u8 · value blob, if kept)
-//!       · away n u16 · n × (generation u32 · step u64) of the step before
-//! ```
+//! What the entry says is drawn in [`meta`](mod@meta).
+
+pub mod meta;
 
 use std::collections::BTreeMap;
 
@@ -24,18 +20,22 @@ use bytes::{Bytes, BytesMut};
 use tidemill_protocol::batch::{self, BatchBuilder, BatchHeader};
 use tidemill_protocol::codec::Codec;
 use tidemill_protocol::ids::{Offset, Partition, Position, TopicPartition};
-use tidemill_protocol::primitive::{Malformed, Reader, Writer};
+
+pub use meta::{Clock, StepMeta, TimerMove, meta};
 
 use super::{Deciding, end_of, extend, stored_header};
 use crate::effect::Effect;
 use crate::entry::{Entry, EntryKind, PlacedBatch};
 use crate::envelope::{Derivation, Envelope, Lineage, Origin};
+use crate::event_time::Observation;
 use crate::fault::Fault;
-use crate::ids::{Cursor, DeploymentId, Generation, LogIndex, ShardId, StepNumber, TaskId};
-use crate::plugin::{Effects, Emitted, StateChange};
+use crate::ids::{Cursor, Generation, LogIndex, ShardId, TaskId};
+use crate::plugin::{Effects, Emitted, Timer, TimerChange};
 use crate::rows::{LinkRow, PendingRow, TaskRow, TaskStatus};
+use crate::seams::Timestamp;
 use crate::tables::{self, Key, Tables, View};
 use crate::task::{Output, TaskSpec};
+use crate::timers::{self, SetBy};
 
 /// In [`Emitted::output`]: the task's dead-letter topic, which a guest cannot name.
 pub const DEAD_LETTER: u16 = u16::MAX;
@@ -55,13 +55,19 @@ pub struct Proposed<'a> {
     pub positions: Vec<Offset>,
     /// How it went.
     pub outcome: Outcome,
-    /// The events of the step: what its emitted records name as parents.
+    /// The events, or due timers, of the step: what its emitted records name as parents.
     pub sources: &'a [Source],
+    /// The task's append time then: the highest of what it consumed, or of a tick.
+    pub time: Timestamp,
+    /// What it saw of the writers of its inputs.
+    pub observed: Vec<Observation>,
+    /// The timers that it was given, and that are set no more unless it set them anew.
+    pub fired: Vec<Timer>,
     /// What it wants to become real.
     pub effects: Effects,
 }
 
-/// An event of a step, as lineage sees it.
+/// An event of a step, or the record that set a timer, as lineage sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Source {
     /// Its place.
@@ -146,14 +152,21 @@ pub fn decide(deciding: &Deciding, proposed: &Proposed) -> Result<Result<Entry, 
         && row.cursor == proposed.from;
     let spec = tables::read::<TaskSpec>(deciding.head, &Key::Spec(task.deployment))?;
     let Some(spec) = spec.filter(|_| goes_on) else { return Ok(Err(StepRefused::Fenced)) };
+    for timer in &proposed.fired {
+        if !timers::is_set(deciding.head, task, timer)? {
+            return Ok(Err(StepRefused::Fenced));
+        }
+    }
 
     let step = row.step.next();
+    let clock = Clock { rules: spec.event_time, time: proposed.time, observed: proposed.observed.clone() };
+    let clocks = clock.moved(deciding.head, task, step)?;
     let derivation = Derivation {
         task,
         generation: row.generation,
         digest: spec.digest,
         step,
-        event_time_watermark_ms: None,
+        event_time_watermark_ms: clocks.watermark_ms,
         lineage: Vec::new(),
     };
     let batches = match derive(&spec, proposed, &derivation) {
@@ -170,6 +183,9 @@ pub fn decide(deciding: &Deciding, proposed: &Proposed) -> Result<Result<Entry, 
         positions: proposed.positions.clone(),
         state: proposed.effects.state.clone(),
         previous: Vec::new(),
+        clock,
+        fired: proposed.fired.clone(),
+        timers: proposed.effects.timers.iter().map(|change| resolved(change, proposed.sources)).collect(),
     };
     let append_time = deciding.append_time()?;
     let mut placed = Vec::with_capacity(batches.len());
@@ -197,6 +213,18 @@ pub fn decide(deciding: &Deciding, proposed: &Proposed) -> Result<Result<Entry, 
         });
     }
     Ok(Ok(Entry { kind: EntryKind::Step, append_time, meta: meta.encode(), batches: placed }))
+}
+
+/// A change of the timers, with the record in place of its number in the step.
+fn resolved(change: &TimerChange, sources: &[Source]) -> TimerMove {
+    match change {
+        TimerChange::Set { timer, parent } => TimerMove {
+            kind: timer.kind,
+            name: timer.name.clone(),
+            to: Some((timer.at_ms, sources[*parent as usize])),
+        },
+        TimerChange::Cancel { kind, name } => TimerMove { kind: *kind, name: name.clone(), to: None },
+    }
 }
 
 /// What a step derives for one partition.
@@ -263,122 +291,6 @@ fn output(spec: &TaskSpec, number: u16) -> &Output {
     if number == DEAD_LETTER { &spec.dead_letter } else { &spec.outputs[usize::from(number)] }
 }
 
-/// What a step's entry says beside its batches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StepMeta {
-    /// The task.
-    pub task: TaskId,
-    /// The generation that ran.
-    pub generation: Generation,
-    /// The step's number.
-    pub step: StepNumber,
-    /// Where it began to read.
-    pub from: Cursor,
-    /// Where the next begins.
-    pub to: Cursor,
-    /// How it went.
-    pub outcome: Outcome,
-    /// Per input, the first offset that is not consumed.
-    pub positions: Vec<Offset>,
-    /// What it changed in the task's state.
-    pub state: Vec<StateChange>,
-    /// For each batch that goes to another shard, in their order: the step before it that derived something for
-    /// the same partition.
-    pub previous: Vec<LinkRow>,
-}
-
-impl StepMeta {
-    /// Writes it.
-    pub fn encode(&self) -> Bytes {
-        let mut w = Writer::new();
-        w.u64(self.task.deployment.0).u32(self.task.partition.0).u32(self.generation.0).u64(self.step.0);
-        for cursor in [self.from, self.to] {
-            w.u64(cursor.index.0).u32(cursor.skip);
-        }
-        let (outcome, attempts, reason) = match &self.outcome {
-            Outcome::Done => (0, 0, ""),
-            Outcome::Failed { attempts, reason } => (1, *attempts, reason.as_str()),
-            Outcome::DeadLettered { reason } => (2, 0, reason.as_str()),
-            Outcome::Stopped { reason } => (3, 0, reason.as_str()),
-        };
-        w.u8(outcome).u32(attempts).text(reason);
-        w.u16(self.positions.len() as u16);
-        self.positions.iter().for_each(|next| {
-            w.u64(next.0);
-        });
-        w.u32(self.state.len() as u32);
-        for change in &self.state {
-            w.blob(&change.key).u8(u8::from(change.value.is_some()));
-            if let Some(value) = &change.value {
-                w.blob(value);
-            }
-        }
-        w.u16(self.previous.len() as u16);
-        for link in &self.previous {
-            w.u32(link.generation.0).u64(link.step.0);
-        }
-        w.finish()
-    }
-
-    /// Reads it.
-    ///
-    /// # Errors
-    /// [`Malformed`] when these are not its bytes.
-    pub fn decode(bytes: &Bytes) -> Result<StepMeta, Malformed> {
-        let mut reader = Reader::new(bytes.clone());
-        let r = &mut reader;
-        let deployment = DeploymentId(r.u64("deployment")?);
-        let task = TaskId { deployment, partition: Partition(r.u32("partition")?) };
-        let generation = Generation(r.u32("generation")?);
-        let step = StepNumber(r.u64("step")?);
-        let from = read_cursor(r)?;
-        let to = read_cursor(r)?;
-        let outcome = r.u8("outcome")?;
-        let attempts = r.u32("attempts")?;
-        let reason = r.text("reason")?;
-        let outcome = match outcome {
-            0 => Outcome::Done,
-            1 => Outcome::Failed { attempts, reason },
-            2 => Outcome::DeadLettered { reason },
-            3 => Outcome::Stopped { reason },
-            _ => return Err(r.malformed("outcome")),
-        };
-        let positions = (0..r.u16("inputs")?).map(|_| Ok(Offset(r.u64("position")?)));
-        let positions = positions.collect::<Result<_, Malformed>>()?;
-        let state = (0..r.u32("changes")?).map(|_| read_change(r)).collect::<Result<_, _>>()?;
-        let previous = (0..r.u16("links")?).map(|_| read_link(r)).collect::<Result<_, _>>()?;
-        reader.finish("step")?;
-        Ok(StepMeta { task, generation, step, from, to, outcome, positions, state, previous })
-    }
-}
-
-fn read_cursor(reader: &mut Reader) -> Result<Cursor, Malformed> {
-    let index = LogIndex(reader.u64("cursor")?);
-    Ok(Cursor { index, skip: reader.u32("cursor")? })
-}
-
-fn read_change(reader: &mut Reader) -> Result<StateChange, Malformed> {
-    let key = reader.blob("state key")?;
-    let value = match reader.u8("state change")? {
-        0 => None,
-        _ => Some(reader.blob("state value")?),
-    };
-    Ok(StateChange { key, value })
-}
-
-fn read_link(reader: &mut Reader) -> Result<LinkRow, Malformed> {
-    let generation = Generation(reader.u32("link")?);
-    Ok(LinkRow { generation, step: StepNumber(reader.u64("link")?) })
-}
-
-/// Reads the meta of a step's entry.
-///
-/// # Errors
-/// A [`Fault`] when it is damaged.
-pub fn meta(entry: &Entry) -> Result<StepMeta, Fault> {
-    StepMeta::decode(&entry.meta).map_err(|malformed| Fault::damaged("a step's entry", malformed))
-}
-
 /// See [`super::apply`].
 pub(super) fn apply(
     tables: &mut dyn Tables,
@@ -413,6 +325,7 @@ pub(super) fn apply(
             None => tables.delete(key),
         }
     }
+    apply_time(tables, &meta)?;
     let mut ships = Vec::new();
     for placed in &entry.batches {
         match placed.away {
@@ -429,6 +342,26 @@ pub(super) fn apply(
     for to in ships {
         tables::write(tables, &Key::Pending(to, task, meta.step), &PendingRow { index });
         effects.push(Effect::ToShip { to });
+    }
+    Ok(())
+}
+
+/// Moves the task's clocks, and its timers: what fired is set no more, unless the step set it anew.
+fn apply_time(tables: &mut dyn Tables, meta: &StepMeta) -> Result<(), Fault> {
+    let task = meta.task;
+    let clocks = meta.clock.moved(tables, task, meta.step)?;
+    tables::write(tables, &Key::EventTime(task), &clocks);
+    for timer in &meta.fired {
+        timers::remove(tables, task, timer.kind, &timer.name)?;
+    }
+    for change in &meta.timers {
+        match change.to {
+            None => timers::remove(tables, task, change.kind, &change.name)?,
+            Some((at_ms, source)) => {
+                let timer = Timer { kind: change.kind, name: change.name.clone(), at_ms };
+                timers::set(tables, task, &timer, &SetBy { step: meta.step, source })?;
+            }
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Stories of one shard, and of two that ship to one another.
 
 mod mill;
+mod timers;
 
 use mill::*;
 use proptest::prelude::*;
@@ -97,6 +98,7 @@ fn a_step_becomes_real_as_a_whole() {
     let effects = Effects {
         emitted: [0, 1, 0].map(|partition| emitted(0, key_for(partition))).to_vec(),
         state: vec![set("balance", "12")],
+        timers: vec![],
     };
     mill.step(&proposed(&sources, 0, effects)).unwrap();
     {
@@ -179,11 +181,11 @@ fn a_chain_ends_at_its_hop_limit_and_a_batch_at_its_topics() {
     start(&mut mill, 1);
     let mut far = source(0);
     far.hops = 4;
-    let effects = || Effects { emitted: vec![emitted(0, "b")], state: vec![] };
+    let effects = || Effects { emitted: vec![emitted(0, "b")], ..Effects::default() };
     let sources = [far];
     let refused = mill.step(&proposed(&sources, 0, effects())).unwrap_err();
     assert_eq!(refused, StepRefused::Hops { parent: far.position, hops: 5, limit: 4 });
-    let many = Effects { emitted: vec![emitted(0, "b"); 200], state: vec![] };
+    let many = Effects { emitted: vec![emitted(0, "b"); 200], ..Effects::default() };
     let sources = [source(0)];
     assert!(matches!(
         mill.step(&proposed(&sources, 0, many)),
@@ -198,7 +200,7 @@ fn three_steps() -> Mill {
     start(&mut mill, 1);
     for from in 0..3 {
         let sources = [source(from)];
-        let effects = Effects { emitted: vec![emitted(0, key_for(1))], state: vec![] };
+        let effects = Effects { emitted: vec![emitted(0, key_for(1))], ..Effects::default() };
         mill.step(&proposed(&sources, from, effects)).unwrap();
     }
     mill.commit();

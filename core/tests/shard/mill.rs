@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use tidemill_core::effect::Effect;
 use tidemill_core::entry::Entry;
+use tidemill_core::event_time::EventTimeRules;
 use tidemill_core::head::{Head, Proposal};
 use tidemill_core::ids::{Cursor, DeploymentId, Digest, Generation, LogIndex, ShardId, TaskId, Term};
 use tidemill_core::plugin::{Effects, Emitted, GuestLimits, StateChange};
@@ -165,6 +166,7 @@ pub fn spec(generation: u32) -> TaskSpec {
         limits: GuestLimits::default(),
         failure: FailurePolicy::default(),
         hops_max: 4,
+        event_time: EventTimeRules { lateness_ms: 0, idle_ms: Some(1_000) },
     }
 }
 
@@ -216,6 +218,9 @@ pub fn proposed(sources: &[Source], from: u64, effects: Effects) -> Proposed<'_>
         positions: vec![Offset(from + 1)],
         outcome: Outcome::Done,
         sources,
+        time: Timestamp(0),
+        observed: vec![],
+        fired: vec![],
         effects,
     }
 }

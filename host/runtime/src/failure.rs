@@ -97,6 +97,10 @@ impl LimitReached {
         LimitReached::fixed("state-value-bytes", limits::STATE_VALUE_BYTES_MAX, asked)
     }
 
+    pub(crate) fn timer_name(asked: usize) -> LimitReached {
+        LimitReached::fixed("timer-name-bytes", limits::STATE_KEY_BYTES_MAX, asked)
+    }
+
     pub(crate) fn headers(asked: usize) -> LimitReached {
         LimitReached::fixed("record-headers", limits::RECORD_HEADERS_MAX, asked)
     }

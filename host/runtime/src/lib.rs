@@ -37,6 +37,7 @@ mod meter;
 mod run;
 mod state;
 mod step;
+mod timers;
 mod trap;
 
 pub use artifact::{Artifact, SealError, Sealer};

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_core::plugin::{Effects, Event, GuestLimits, StateView};
+use tidemill_core::plugin::{Effects, Event, GuestLimits, StateView, Timer};
+use tidemill_core::seams::Timestamp;
 use tidemill_protocol::ids::TopicName;
 use wasmtime::Store;
 
@@ -22,10 +23,17 @@ use crate::trap;
 pub struct StepInput {
     /// The number of the partitions that the task reads.
     pub partition: u32,
-    /// How often the first event was tried before.
+    /// How often the first event, or timer, was tried before.
     pub attempt: u32,
-    /// The records, at least one; each names its topic by its place in `inputs`.
+    /// The records, each of which names its topic by its place in `inputs`: at least one, or none when there are
+    /// timers.
     pub events: Arc<[Event]>,
+    /// The timers that are due; none when there are records.
+    pub timers: Arc<[Timer]>,
+    /// The task's append time.
+    pub time: Timestamp,
+    /// The task's event-time watermark before the step, in milliseconds since 1970.
+    pub event_time_watermark_ms: Option<i64>,
     /// The topics that the task reads.
     pub inputs: Arc<[TopicName]>,
     /// The topics that it may publish to; what it emits names them by their place here.

@@ -13,6 +13,7 @@ use crate::failure::{Denied, LimitReached, PanicReport, Refusal, Stop, shortened
 use crate::limiter::Limiter;
 use crate::run::StepInput;
 use crate::state::StagedState;
+use crate::timers::StagedTimers;
 
 /// How much a line of a plugin's log matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +42,7 @@ pub struct Step {
     /// The names of the inputs, as they are handed to the guest.
     pub(crate) topics: Vec<Arc<str>>,
     pub(crate) state: StagedState,
+    pub(crate) timers: StagedTimers,
     pub(crate) limiter: Limiter,
     pub(crate) log: Vec<LogLine>,
     pub(crate) log_lines_dropped: u64,
@@ -55,6 +57,7 @@ impl Step {
         Step {
             topics: input.inputs.iter().map(|topic| Arc::from(topic.as_str())).collect(),
             state: StagedState::new(Arc::clone(&input.state), input.limits.state_bytes),
+            timers: StagedTimers::new(input.limits.state_bytes),
             limiter: Limiter::new(input.limits.memory_bytes),
             log: Vec::new(),
             log_lines_dropped: 0,
@@ -74,12 +77,21 @@ impl Step {
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
-    /// The number of the output called `topic`, for records that derive from event `parent`.
-    pub(crate) fn output(&self, parent: u32, topic: &str) -> Result<u16, Refusal> {
-        let events = self.input.events.len();
-        if parent as usize >= events {
-            return Err(Refusal::Invalid(format!("there is no event {parent}: this step has {events}")));
+    /// Whether the step has an event, or a timer, of this number.
+    pub(crate) fn check_parent(&self, parent: u32) -> Result<(), Refusal> {
+        let (what, there) = match (self.input.events.len(), self.input.timers.len()) {
+            (0, timers) => ("timer", timers),
+            (events, _) => ("event", events),
+        };
+        if (parent as usize) < there {
+            return Ok(());
         }
+        Err(Refusal::Invalid(format!("there is no {what} {parent}: this step has {there}")))
+    }
+
+    /// The number of the output called `topic`, for records that derive from event or timer `parent`.
+    pub(crate) fn output(&self, parent: u32, topic: &str) -> Result<u16, Refusal> {
+        self.check_parent(parent)?;
         let granted = self.input.outputs.iter().position(|output| output.as_str() == topic);
         let number = granted.and_then(|number| u16::try_from(number).ok());
         number.ok_or_else(|| Refusal::NotGranted(shortened(topic.to_owned(), 256)))
@@ -127,7 +139,11 @@ impl Step {
 
     /// All that was staged.
     pub(crate) fn into_effects(self) -> Effects {
-        Effects { emitted: self.emitted, state: self.state.into_changes() }
+        Effects {
+            emitted: self.emitted,
+            state: self.state.into_changes(),
+            timers: self.timers.into_changes(),
+        }
     }
 }
 

@@ -1,15 +1,15 @@
 //! What becomes of a record that cannot be handled: it goes to the plugin's dead-letter topic, whole, with headers
-//! that say why and where it lay.
+//! that say why and where it lay. Of a timer its name goes there, and where the record lies that set it.
 
 use bytes::Bytes;
-use tidemill_core::plugin::{Effects, Emitted, Header};
+use tidemill_core::plugin::{Effects, Emitted, Header, TimerKind};
 use tidemill_core::shard::step::DEAD_LETTER;
 use tidemill_core::task::TaskSpec;
 
-use super::inbox::Item;
+use super::item::{Content, Item};
 
 /// Headers that a dead letter has more than its record.
-pub const FACTS: usize = 7;
+pub const FACTS: usize = 9;
 /// Bytes of a reason that are kept.
 const REASON_BYTES_MAX: usize = 2_048;
 
@@ -26,12 +26,13 @@ pub fn reason(text: String) -> String {
 pub fn effects(spec: &TaskSpec, item: &Item, reason: &str, attempts: u32) -> Effects {
     let position = item.source.position;
     let (key, value, mut headers) = match &item.content {
-        Ok(event) => (event.key.clone(), event.value.clone(), event.headers.clone()),
-        Err(unreadable) => (None, Some(unreadable.batch.clone()), Vec::new()),
+        Content::Event(event) => (event.key.clone(), event.value.clone(), event.headers.clone()),
+        Content::Unreadable(unreadable) => (None, Some(unreadable.batch.clone()), Vec::new()),
+        Content::Timer(timer) => (None, Some(timer.name.clone()), Vec::new()),
     };
     let input = spec.inputs.iter().find(|input| input.topic == position.at.topic);
     let topic = input.map(|input| input.name.clone()).unwrap_or_default();
-    let facts: [(&str, String); FACTS] = [
+    let mut facts: Vec<(&str, String)> = vec![
         ("dead-letter-plugin", spec.name.clone()),
         ("dead-letter-component", spec.digest.to_string()),
         ("dead-letter-topic", topic),
@@ -40,9 +41,17 @@ pub fn effects(spec: &TaskSpec, item: &Item, reason: &str, attempts: u32) -> Eff
         ("dead-letter-attempts", attempts.to_string()),
         ("dead-letter-reason", reason.to_owned()),
     ];
+    if let Content::Timer(timer) = &item.content {
+        let kind = match timer.kind {
+            TimerKind::AppendTime => "append-time",
+            TimerKind::EventTime => "event-time",
+        };
+        facts.push(("dead-letter-timer", kind.to_owned()));
+        facts.push(("dead-letter-timer-at-ms", timer.at_ms.to_string()));
+    }
     let facts =
         facts.into_iter().map(|(name, fact)| Header { name: name.into(), value: Some(Bytes::from(fact)) });
     headers.extend(facts);
     let emitted = Emitted { parent: 0, output: DEAD_LETTER, key, value, headers, timestamp_ms: None };
-    Effects { emitted: vec![emitted], state: Vec::new() }
+    Effects { emitted: vec![emitted], ..Effects::default() }
 }

@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tidemill_core::entry::PlacedBatch;
-use tidemill_core::envelope::{Envelope, is_sealed_for};
+use tidemill_core::envelope::{Envelope, Origin, is_sealed_for};
+use tidemill_core::event_time::{Observation, Writer};
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{Cursor, LogIndex, TaskId};
 use tidemill_core::limits;
@@ -21,6 +21,7 @@ use tidemill_protocol::ids::{Offset, Position, TopicPartition};
 use tidemill_storage::log::{GroupLog, Payload};
 
 use super::dead_letter;
+use super::item::{Consumes, Content, Item, Unreadable};
 
 /// What a batch may be that a task reads: what it may be to be stored, and the headers of a dead letter.
 pub const READABLE: BatchLimits = BatchLimits {
@@ -30,28 +31,6 @@ pub const READABLE: BatchLimits = BatchLimits {
     inflated_bytes: limits::BATCH_INFLATED_BYTES_MAX,
     inflate_ratio: limits::BATCH_INFLATE_RATIO_MAX,
 };
-
-/// Something to be consumed, and where the task stands once it is.
-#[derive(Debug, Clone)]
-pub struct Item {
-    /// The event, or why the batch that should hold some cannot be read.
-    pub content: Result<Event, Unreadable>,
-    /// What lineage says of it.
-    pub source: Source,
-    /// The cursor behind it.
-    pub after: Cursor,
-    /// Its input, and the first offset of that behind it.
-    pub next: (usize, Offset),
-}
-
-/// A batch whose records cannot be read; it is consumed as a whole.
-#[derive(Debug, Clone)]
-pub struct Unreadable {
-    /// Why.
-    pub reason: String,
-    /// The batch.
-    pub batch: Bytes,
-}
 
 /// A task's events, read ahead as far as the next step may take.
 #[derive(Debug)]
@@ -107,7 +86,7 @@ impl Inbox {
         }
         let mut bytes = 0;
         let fits = |item: &&Item| {
-            bytes += item.content.as_ref().map_or(0, Event::bytes);
+            bytes += item.bytes();
             bytes <= limits::STEP_INPUT_BYTES_MAX
         };
         let count = self.items.iter().take(most).take_while(fits).count().max(1);
@@ -120,7 +99,7 @@ impl Inbox {
     }
 
     fn bytes(&self) -> usize {
-        self.items.iter().map(|item| item.content.as_ref().map_or(0, Event::bytes)).sum()
+        self.items.iter().map(|item| item.bytes()).sum()
     }
 
     /// Reads the entry at `self.at`.
@@ -140,7 +119,7 @@ impl Inbox {
             self.open_batch(input, placed, &mut seen, &mut items)?;
         }
         // The last item of an entry leads to the next one.
-        if let Some(last) = items.last_mut() {
+        if let Some(last) = items.last_mut().and_then(|item| item.consumes.as_mut()) {
             last.after = Cursor { index: LogIndex(index.0 + 1), skip: 0 };
         }
         self.items.extend(items);
@@ -169,6 +148,7 @@ impl Inbox {
             Source { position, timestamp_ms, root, hops }
         };
         let index = self.at;
+        let observed = |timestamp_ms| observed(input, &envelope, timestamp_ms);
         match batch::decode(&placed.batch, &READABLE) {
             Ok(records) => {
                 for (number, record) in records.into_iter().enumerate() {
@@ -190,9 +170,14 @@ impl Inbox {
                     };
                     items.push(Item {
                         source: source(number, record.offset, record.timestamp_ms),
-                        content: Ok(event),
-                        after: Cursor { index, skip: *seen },
-                        next: (input, record.offset.plus(1)),
+                        content: Content::Event(event),
+                        time: envelope.append_time,
+                        consumes: Some(Consumes {
+                            after: Cursor { index, skip: *seen },
+                            input,
+                            next: record.offset.plus(1),
+                            observed: observed(record.timestamp_ms),
+                        }),
                     });
                 }
             }
@@ -201,10 +186,15 @@ impl Inbox {
                 if *seen > self.skip && header.next_offset() > self.starts[input] {
                     let unreadable = Unreadable { reason: error.to_string(), batch: placed.batch.clone() };
                     items.push(Item {
-                        content: Err(unreadable),
+                        content: Content::Unreadable(unreadable),
                         source: source(0, header.base_offset, header.max_timestamp_ms),
-                        after: Cursor { index, skip: *seen },
-                        next: (input, header.next_offset()),
+                        time: envelope.append_time,
+                        consumes: Some(Consumes {
+                            after: Cursor { index, skip: *seen },
+                            input,
+                            next: header.next_offset(),
+                            observed: None,
+                        }),
                     });
                 }
             }
@@ -221,4 +211,13 @@ impl Inbox {
     pub fn spec(&self) -> &TaskSpec {
         &self.spec
     }
+}
+
+/// What a record shows of its writer's event time: a task says its own, programs outside count by their timestamps.
+fn observed(input: usize, envelope: &Envelope, timestamp_ms: i64) -> Option<Observation> {
+    let (writer, at_ms) = match &envelope.origin {
+        Origin::Producer => (Writer::Outside, timestamp_ms),
+        Origin::Task(derivation) => (Writer::Task(derivation.task), derivation.event_time_watermark_ms?),
+    };
+    Some(Observation { input: input as u16, writer, at_ms })
 }

@@ -2,18 +2,23 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | [`item`] | what a task is given: an event, or a due timer |
 //! | [`inbox`] | the events that a task is to be given next, out of its shard's log |
 //! | [`pump`] | the life of a task: read, run, commit, and what happens when that fails |
+//! | [`alarm`] | which timers are due, and when the next is |
 //! | [`dead_letter`] | what becomes of a record that cannot be handled |
 //! | [`report`] | what is known of a task beside its row: for people |
 
+pub mod alarm;
 pub mod dead_letter;
 pub mod inbox;
+pub mod item;
 pub mod pump;
 pub mod report;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use tidemill_core::fault::Fault;
@@ -91,6 +96,7 @@ impl Tasks {
                     report,
                     task,
                     spec: Arc::new(spec),
+                    may_have_timers: AtomicBool::new(true),
                 };
                 self.world.spawner.task("task", Box::pin(pump.run()));
             }

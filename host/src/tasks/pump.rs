@@ -11,29 +11,36 @@
 //! nothing that the log does not: whoever leads next begins where the task's row stands.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::select;
+use tidemill_core::event_time::{self, EventTimeRow};
 use tidemill_core::fault::Fault;
-use tidemill_core::ids::{Cursor, TaskId};
-use tidemill_core::plugin::{Effects, Event, StateView};
+use tidemill_core::ids::{Cursor, StepNumber, TaskId};
+use tidemill_core::plugin::{Effects, StateView, Timer};
 use tidemill_core::rows::TaskRow;
-use tidemill_core::seams::World;
+use tidemill_core::seams::{Timestamp, World};
 use tidemill_core::shard::Deciding;
 use tidemill_core::shard::step::{self, Outcome, Proposed, Source, StepRefused, TaskState};
-use tidemill_core::tables::{self, Key};
+use tidemill_core::tables::{self, Key, View};
 use tidemill_core::task::{AfterAttempts, TaskSpec};
 use tidemill_protocol::ids::{Offset, TopicName};
 use tidemill_runtime::{GuestFailure, Plugin, StepInput};
 use tokio::sync::{Notify, oneshot};
 
+use super::alarm::Alarm;
 use super::dead_letter;
-use super::inbox::{Inbox, Item};
+use super::inbox::Inbox;
+use super::item::{Content, Item};
 use super::report::{Phase, Report};
 use crate::components::Components;
 use crate::metrics::Metrics;
 use crate::shards::leader::Leader;
+use crate::shards::waiters::Watch;
 use crate::shards::{Refused, Shard};
 
 /// The pause before the second try; it doubles with each further one.
@@ -60,6 +67,8 @@ pub struct Pump {
     pub task: TaskId,
     /// What it is told.
     pub spec: Arc<TaskSpec>,
+    /// Whether there may be timers to look for: true at first.
+    pub may_have_timers: AtomicBool,
 }
 
 /// Why a pump ends.
@@ -120,25 +129,73 @@ impl Pump {
         let mut pace = Pace::new(&self.spec);
         self.report.enter(Phase::Running, "");
         loop {
-            let items = inbox.peek(self.shard.group.log(), self.shard.upto(), pace.events())?;
-            if items.is_empty() {
-                watch.more().await;
+            let (items, wake) = self.next(&mut inbox, pace.events())?;
+            let Some(first) = items.first() else {
+                self.rest(&watch, wake).await;
                 if !self.leads() {
                     return Err(End::MovedOn);
                 }
                 continue;
+            };
+            match first.content {
+                // A batch that cannot be read is an item by itself.
+                Content::Unreadable(_) => self.give_up_unreadable(first).await?,
+                Content::Event(_) | Content::Timer(_) => {
+                    self.take_steps(&plugin, &handed, &items, &mut pace).await?;
+                }
             }
-            // A batch that cannot be read is an item by itself.
-            let readable = items.iter().take_while(|item| item.content.is_ok()).count();
-            if readable == 0 {
-                self.give_up_unreadable(&items[0]).await?;
-                inbox.consume(1);
-                continue;
-            }
-            let items = &items[..readable];
-            self.take_steps(&plugin, &handed, items, &mut pace).await?;
-            inbox.consume(items.len());
+            inbox.consume(items.iter().filter(|item| item.consumes.is_some()).count());
         }
+    }
+
+    /// What the next step is to be given: timers that are due, or else events, or else timers that a tick makes due; or
+    /// nothing, and when to look again.
+    fn next(&self, inbox: &mut Inbox, most: usize) -> Result<(Vec<Item>, Option<Timestamp>), End> {
+        let alarm = match self.may_have_timers.load(Ordering::Relaxed) {
+            true => Some(self.look(|head| Alarm::read(head, self.task, self.next_step(head)?))?),
+            false => None,
+        };
+        let Some(alarm) = alarm.filter(Alarm::is_set) else {
+            self.may_have_timers.store(false, Ordering::Relaxed);
+            return Ok((self.events(inbox, most)?, None));
+        };
+        let due = self.look(|head| alarm.due(head, self.task, most))?;
+        if !due.is_empty() {
+            return Ok((due, None));
+        }
+        let mut items = self.events(inbox, most)?;
+        if !items.is_empty() {
+            items.truncate(alarm.until(&self.spec, &items));
+            return Ok((items, None));
+        }
+        let now = self.world.clock.now();
+        let due = self.look(|head| alarm.due_at(head, &self.spec, self.task, now, most))?;
+        Ok((due, alarm.next(&self.spec, now)))
+    }
+
+    /// The events of the next step; or a batch that cannot be read.
+    fn events(&self, inbox: &mut Inbox, most: usize) -> Result<Vec<Item>, End> {
+        let mut items = inbox.peek(self.shard.group.log(), self.shard.upto(), most)?;
+        let readable = items.iter().take_while(|item| item.event().is_some()).count();
+        items.truncate(readable.max(1));
+        Ok(items)
+    }
+
+    /// Waits for more events, or for a moment.
+    async fn rest(&self, watch: &Watch, until: Option<Timestamp>) {
+        let Some(until) = until else { return watch.more().await };
+        let pause = self.world.clock.sleep(until.since(self.world.clock.now()));
+        select(pin!(watch.more()), pause).await;
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&dyn View) -> Result<T, Fault>) -> Result<T, Fault> {
+        let applied = self.shard.group.tables();
+        self.leader.look(&applied, look)
+    }
+
+    fn next_step(&self, head: &dyn View) -> Result<StepNumber, Fault> {
+        let row = tables::read::<TaskRow>(head, &Key::Task(self.task))?.unwrap_or_default();
+        Ok(row.step.next())
     }
 
     fn leads(&self) -> bool {
@@ -147,8 +204,7 @@ impl Pump {
 
     /// The task's row as the head has it.
     fn row(&self) -> Result<TaskRow, End> {
-        let applied = self.shard.group.tables();
-        let row = self.leader.look(&applied, |head| tables::read::<TaskRow>(head, &Key::Task(self.task)))?;
+        let row = self.look(|head| tables::read::<TaskRow>(head, &Key::Task(self.task)))?;
         row.filter(|row| row.generation == self.spec.generation).ok_or(End::MovedOn)
     }
 
@@ -244,7 +300,10 @@ impl Pump {
     }
 
     async fn give_up_unreadable(&self, item: &Item) -> Result<(), End> {
-        let why = item.content.as_ref().err().map(|unreadable| unreadable.reason.clone()).unwrap_or_default();
+        let why = match &item.content {
+            Content::Unreadable(unreadable) => unreadable.reason.as_str(),
+            Content::Event(_) | Content::Timer(_) => "",
+        };
         self.give_up(item, dead_letter::reason(format!("the batch cannot be read: {why}")), 1).await
     }
 
@@ -258,11 +317,22 @@ impl Pump {
         pace: &mut Pace,
     ) -> Result<Result<(), Failure>, End> {
         let _in_flight = self.metrics.step_in_flight();
-        let events: Arc<[Event]> = items.iter().filter_map(|item| item.content.clone().ok()).collect();
+        let mut clocks = self
+            .look(|head| tables::read::<EventTimeRow>(head, &Key::EventTime(self.task)))?
+            .unwrap_or_default();
+        let before = clocks.watermark_ms;
+        let time = items.iter().map(|item| item.time).max().unwrap_or_default();
+        let step = self.look(|head| self.next_step(head))?;
+        clocks.observe(&self.spec.event_time, &[], time, step);
+        let timers: Arc<[Timer]> = items.iter().filter_map(|item| item.timer().cloned()).collect();
         let input = StepInput {
             partition: self.task.partition.0,
             attempt,
-            events,
+            events: items.iter().filter_map(|item| item.event().cloned()).collect(),
+            // Events are seen from before the step: whether one is late is not for the others of its step to say.
+            event_time_watermark_ms: if timers.is_empty() { before } else { clocks.watermark_ms },
+            time: clocks.time,
+            timers,
             inputs: handed.inputs.clone(),
             outputs: handed.outputs.clone(),
             config: handed.config.clone(),
@@ -306,10 +376,19 @@ impl Pump {
         let row = self.row()?;
         let mut positions: Vec<Offset> = row.positions.iter().map(|(_, next)| *next).collect();
         let mut to: Cursor = row.cursor;
+        let (mut fired, mut observed, mut time) = (Vec::new(), Vec::new(), Timestamp(0));
         for item in &items[..consumed] {
-            let (input, next) = item.next;
-            positions[input] = next;
-            to = item.after;
+            fired.extend(item.timer().cloned());
+            time = time.max(item.time);
+            if let Some(consumes) = &item.consumes {
+                positions[consumes.input] = consumes.next;
+                to = consumes.after;
+                consumes.observed.into_iter().for_each(|seen| event_time::note(&mut observed, seen));
+            }
+        }
+        let events = consumed - fired.len();
+        if !fired.is_empty() || !effects.timers.is_empty() {
+            self.may_have_timers.store(true, Ordering::Relaxed);
         }
         let sources: Vec<Source> = items.iter().map(|item| item.source).collect();
         let records = effects.emitted.len() as u64;
@@ -322,6 +401,9 @@ impl Pump {
             positions,
             outcome,
             sources: &sources,
+            time,
+            observed,
+            fired,
             effects,
         };
         let decide = |deciding: &Deciding<'_>| {
@@ -330,14 +412,15 @@ impl Pump {
                 Err(refused) => (Err(refused), None),
             })
         };
-        let now = self.world.clock.now();
+        // A tick is never ahead of its own entry, also when the clock was set back in between.
+        let now = self.world.clock.now().max(proposed.time);
         let (decided, commit) = self.leader.propose(&self.shard.group, now, decide).await?;
         if let Err(refused) = decided {
             return Ok(Err(refused));
         }
         commit.applied().await?;
-        self.report.committed(consumed as u64, records, dead_letters);
-        self.metrics.step_committed(&self.spec.name, consumed as u64, records, dead_letters);
+        self.report.committed(events as u64, records, dead_letters);
+        self.metrics.step_committed(&self.spec.name, events as u64, records, dead_letters);
         Ok(Ok(()))
     }
 }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::{Host, Pair};
 use crate::log::Level;
-use crate::{Record, Refusal};
+use crate::{Record, Refusal, Timer, TimerKind};
 
 /// A record that a plugin derived in a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emitted {
-    /// Which event of the step it derives from.
+    /// Which event, or due timer, of the step it derives from.
     pub parent: usize,
     /// The topic.
     pub topic: String,
@@ -36,12 +36,17 @@ impl Emitted {
 }
 
 pub(super) type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
+/// When each timer is due.
+pub(super) type Timers = BTreeMap<(TimerKind, Vec<u8>), i64>;
 
 /// What a step is given, and what it stages.
 pub(super) struct MockHost<'a> {
     pub(super) partition: u32,
     pub(super) attempt: u32,
-    pub(super) events: usize,
+    /// Events, or due timers.
+    pub(super) parents: usize,
+    pub(super) time_ms: u64,
+    pub(super) event_time_watermark_ms: Option<i64>,
     /// None grants every topic.
     pub(super) publish: Option<&'a BTreeSet<String>>,
     pub(super) config: &'a BTreeMap<String, String>,
@@ -49,6 +54,7 @@ pub(super) struct MockHost<'a> {
     /// What the step found under the keys that it changed.
     pub(super) found: RefCell<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
     pub(super) emitted: RefCell<Vec<Emitted>>,
+    pub(super) timers: RefCell<Timers>,
 }
 
 impl MockHost<'_> {
@@ -76,6 +82,15 @@ impl MockHost<'_> {
     }
 }
 
+impl MockHost<'_> {
+    fn check(&self, parent: usize) -> Result<(), Refusal> {
+        if parent < self.parents {
+            return Ok(());
+        }
+        Err(Refusal::Invalid(format!("the step has no event or timer {parent}")))
+    }
+}
+
 impl Host for MockHost<'_> {
     fn partition(&self) -> u32 {
         self.partition
@@ -85,11 +100,28 @@ impl Host for MockHost<'_> {
         self.attempt
     }
 
+    fn time_ms(&self) -> u64 {
+        self.time_ms
+    }
+
+    fn event_time_watermark_ms(&self) -> Option<i64> {
+        self.event_time_watermark_ms
+    }
+
+    fn set_timer(&self, parent: u32, timer: Timer) -> Result<(), Refusal> {
+        self.check(parent as usize)?;
+        self.timers.borrow_mut().insert((timer.kind, timer.name), timer.at_ms);
+        Ok(())
+    }
+
+    fn cancel_timer(&self, kind: TimerKind, name: &[u8]) -> Result<(), Refusal> {
+        self.timers.borrow_mut().remove(&(kind, name.to_vec()));
+        Ok(())
+    }
+
     fn emit(&self, parent: u32, topic: &str, records: Vec<Record>) -> Result<(), Refusal> {
         let parent = parent as usize;
-        if parent >= self.events {
-            return Err(Refusal::Invalid(format!("the step has no event {parent}")));
-        }
+        self.check(parent)?;
         if self.publish.is_some_and(|publish| !publish.contains(topic)) {
             return Err(Refusal::NotGranted(topic.to_owned()));
         }

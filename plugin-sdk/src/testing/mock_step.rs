@@ -7,10 +7,10 @@ use std::mem;
 use serde::de::DeserializeOwned;
 
 use super::manifest;
-use super::mock_host::{Emitted, MockHost, Pairs, listening};
-use crate::host::numbered;
+use super::mock_host::{Emitted, MockHost, Pairs, Timers, listening};
+use crate::host::{due, numbered};
 use crate::log::Level;
-use crate::{Event, Failure, Plugin, Record, Step};
+use crate::{Event, Failure, Plugin, Record, Step, Timer, TimerKind};
 
 /// A task without a broker. Give it events, run the plugin, look at what it did; then give it more.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +23,9 @@ pub struct MockStep {
     state: Pairs,
     events: Vec<Event>,
     offsets: BTreeMap<String, u64>,
+    time_ms: u64,
+    event_time_watermark_ms: Option<i64>,
+    timers: Timers,
 }
 
 /// What became of a step.
@@ -84,8 +87,8 @@ impl MockStep {
         MockStep { attempt, ..self }
     }
 
-    /// Adds an event to the next step. Its offset is the next of its topic; without a time of its own it has
-    /// the time 0.
+    /// Adds an event to the next step. Its offset is the next of its topic, its append time that of the task; without
+    /// a time of its own it has the time 0.
     ///
     /// # Panics
     /// When the manifest does not subscribe to the topic.
@@ -103,12 +106,49 @@ impl MockStep {
             partition: self.partition,
             offset,
             timestamp_ms: timestamp_ms.unwrap_or(0),
-            append_time_ms: self.offsets.values().sum(),
+            append_time_ms: self.time_ms,
             key,
             value,
             headers,
         });
         self
+    }
+
+    /// Moves the task's time. It starts with 0.
+    pub fn at_ms(&mut self, time_ms: u64) -> &mut MockStep {
+        self.time_ms = time_ms;
+        self
+    }
+
+    /// Moves the task's event-time watermark. There is none at first.
+    pub fn event_time_watermark_ms(&mut self, watermark_ms: i64) -> &mut MockStep {
+        self.event_time_watermark_ms = Some(watermark_ms);
+        self
+    }
+
+    /// Runs `P` on the timers that are due, in the order of their times; on none, when none is. If it succeeds, they
+    /// are gone.
+    pub fn run_timers<P: Plugin>(&mut self) -> Option<Outcome> {
+        let now = |kind| match kind {
+            TimerKind::AppendTime => i64::try_from(self.time_ms).ok(),
+            TimerKind::EventTime => self.event_time_watermark_ms,
+        };
+        let is_due = |(kind, _): &(TimerKind, Vec<u8>), at: i64| now(*kind).is_some_and(|now| at <= now);
+        let found = self.timers.iter().filter(|(timer, at)| is_due(timer, **at));
+        let timer = |((kind, name), at): (&(_, Vec<u8>), &i64)| Timer {
+            index: 0,
+            kind: *kind,
+            name: name.clone(),
+            at_ms: *at,
+        };
+        let mut timers: Vec<Timer> = found.map(timer).collect();
+        timers.sort_by_key(|timer| timer.at_ms);
+        (!timers.is_empty()).then(|| self.step::<P>(Vec::new(), due(timers)))
+    }
+
+    /// The timers that are set: kind, name, and when they are due.
+    pub fn timers(&self) -> impl Iterator<Item = (TimerKind, &[u8], i64)> {
+        self.timers.iter().map(|((kind, name), at)| (*kind, name.as_slice(), *at))
     }
 
     /// Runs `P` on the events that were added. If it succeeds, the next run finds the state that it left.
@@ -119,18 +159,33 @@ impl MockStep {
     pub fn run<P: Plugin>(&mut self) -> Outcome {
         let events = numbered(mem::take(&mut self.events));
         assert!(!events.is_empty(), "a step has at least one event");
+        self.step::<P>(events, Vec::new())
+    }
+
+    fn step<P: Plugin>(&mut self, events: Vec<Event>, timers: Vec<Timer>) -> Outcome {
+        let mut left = self.timers.clone();
+        timers.iter().for_each(|timer| {
+            left.remove(&(timer.kind, timer.name.clone()));
+        });
         let host = MockHost {
             partition: self.partition,
             attempt: self.attempt,
-            events: events.len(),
+            parents: events.len() + timers.len(),
+            time_ms: self.time_ms,
+            event_time_watermark_ms: self.event_time_watermark_ms,
+            timers: RefCell::new(left),
             publish: self.publish.as_ref(),
             config: &self.config,
             state: RefCell::new(mem::take(&mut self.state)),
             found: RefCell::default(),
             emitted: RefCell::default(),
         };
-        let (result, log) = listening(|| P::step(&Step { host: &host, events }));
-        let emitted = if result.is_ok() { host.emitted.take() } else { Vec::new() };
+        let (result, log) = listening(|| P::step(&Step { host: &host, events, timers }));
+        let mut emitted = Vec::new();
+        if result.is_ok() {
+            emitted = host.emitted.take();
+            self.timers = host.timers.take();
+        }
         self.state = host.into_state(result.is_ok());
         Outcome { result, emitted, log }
     }

@@ -7,13 +7,13 @@
 pub mod shapes;
 
 use tidemill_core::limits;
-use tidemill_core::plugin::{self, Emitted};
+use tidemill_core::plugin::{self, Emitted, Timer, TimerKind};
 use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{HasSelf, InstancePre, Linker, Resource};
 use wasmtime::error::Context;
 
-use self::bindings::tidemill::plugin::{config, delivery, diagnostics, log};
+use self::bindings::tidemill::plugin::{config, delivery, diagnostics, log, timers};
 use self::shapes::{Event, Failure, Header, Outgoing};
 use crate::abi::Verdict;
 use crate::failure::{Denied, Refusal, shortened};
@@ -36,8 +36,9 @@ mod bindings {
 
 pub(super) const VERSION: &str = "0.1";
 pub(super) const HANDLER: &str = "tidemill:plugin/handler@0.1.0";
-pub(super) const INTERFACES: [&str; 5] = [
+pub(super) const INTERFACES: [&str; 6] = [
     "tidemill:plugin/types@0.1.0",
+    "tidemill:plugin/timers@0.1.0",
     "tidemill:plugin/delivery@0.1.0",
     "tidemill:plugin/config@0.1.0",
     "tidemill:plugin/log@0.1.0",
@@ -91,6 +92,8 @@ fn check_handle(component: &InstancePre<Step>) -> wasmtime::Result<()> {
     Err(wasmtime::Error::msg(format!("{HANDLER} has no function `handle`")))
 }
 
+impl timers::Host for Step {}
+
 impl delivery::Host for Step {}
 
 impl delivery::HostStep for Step {
@@ -114,6 +117,42 @@ impl delivery::HostStep for Step {
             headers: event.headers.iter().map(Header::from).collect(),
         };
         Ok(self.input.events.iter().map(event).collect())
+    }
+
+    fn timers(&mut self, _: Resource<Step>) -> wasmtime::Result<Vec<timers::Timer>> {
+        let timer = |timer: &Timer| timers::Timer {
+            kind: timer.kind.into(),
+            name: timer.name.to_vec(),
+            at_ms: timer.at_ms,
+        };
+        Ok(self.input.timers.iter().map(timer).collect())
+    }
+
+    fn time_ms(&mut self, _: Resource<Step>) -> wasmtime::Result<u64> {
+        Ok(self.input.time.0)
+    }
+
+    fn event_time_watermark_ms(&mut self, _: Resource<Step>) -> wasmtime::Result<Option<i64>> {
+        Ok(self.input.event_time_watermark_ms)
+    }
+
+    fn set_timer(
+        &mut self,
+        _: Resource<Step>,
+        parent: u32,
+        timer: timers::Timer,
+    ) -> wasmtime::Result<Result<(), shapes::Refusal>> {
+        let timer = Timer { kind: timer.kind.into(), name: timer.name.into(), at_ms: timer.at_ms };
+        answer(self.check_parent(parent).map_err(Denied::from).and_then(|()| self.timers.set(timer, parent)))
+    }
+
+    fn cancel_timer(
+        &mut self,
+        _: Resource<Step>,
+        kind: timers::Kind,
+        name: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), shapes::Refusal>> {
+        answer(self.timers.cancel(kind.into(), name.into()))
     }
 
     fn emit(
@@ -225,6 +264,24 @@ impl From<Refusal> for shapes::Refusal {
             Refusal::NotGranted(topic) => shapes::Refusal::NotGranted(topic),
             Refusal::Limit(limit) => shapes::Refusal::Limit(limit.to_string()),
             Refusal::Invalid(why) => shapes::Refusal::Invalid(why),
+        }
+    }
+}
+
+impl From<TimerKind> for timers::Kind {
+    fn from(kind: TimerKind) -> Self {
+        match kind {
+            TimerKind::AppendTime => timers::Kind::AppendTime,
+            TimerKind::EventTime => timers::Kind::EventTime,
+        }
+    }
+}
+
+impl From<timers::Kind> for TimerKind {
+    fn from(kind: timers::Kind) -> Self {
+        match kind {
+            timers::Kind::AppendTime => TimerKind::AppendTime,
+            timers::Kind::EventTime => TimerKind::EventTime,
         }
     }
 }
