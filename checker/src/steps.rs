@@ -51,11 +51,16 @@ impl Chains {
             say(format!("generation {} took it, and {} is at work", meta.generation.0, row.generation.0));
         }
         let stays = matches!(meta.outcome, Outcome::Failed { .. } | Outcome::Stopped { .. });
-        if stays && (meta.from != meta.to || !entry.batches.is_empty() || !meta.state.is_empty()) {
+        let changes = meta.state.len() + meta.timers.len() + meta.fired.len();
+        if stays && (meta.from != meta.to || !entry.batches.is_empty() || changes > 0) {
             say("it failed, and yet consumed or changed something".into());
         }
-        if !stays && meta.to <= meta.from {
+        let is_of_timers = !meta.fired.is_empty();
+        if !stays && !is_of_timers && meta.to <= meta.from {
             say("it consumed nothing".into());
+        }
+        if is_of_timers && meta.to != meta.from {
+            say("it was given timers, and yet consumed records".into());
         }
         if meta.to.index > index {
             say("it consumed what lies behind itself".into());
