@@ -15,7 +15,7 @@ use tidemill_core::ids::{BrokerId, GroupId, ShardId};
 use tidemill_core::seams::{DiskLock, World};
 use tidemill_runtime::{Compiler, Runtime};
 use tidemill_storage::group::{Group, GroupOptions, Machine, MembershipError};
-use tidemill_storage::log::{LogOptions, OnFault, OnTurn, Recovery};
+use tidemill_storage::log::{Ahead, LogOptions, OnFault, OnTurn, Recovery};
 use tokio::sync::Notify;
 
 use crate::addresses::Addresses;
@@ -136,7 +136,7 @@ impl Broker {
         let mut losses = Vec::new();
 
         let machine = Arc::new(CatalogMachine::default());
-        let group = opening.group(GroupId::Catalog, machine.clone(), &mut losses).await?;
+        let group = opening.group(GroupId::Catalog, machine.clone(), Ahead::default(), &mut losses).await?;
         let catalog = Arc::new(Catalog::new(group, &machine, world.clone()));
         catalog.led().await;
         let cluster = catalog.form(&identity.cluster, me, options.shards).await?;
@@ -144,7 +144,8 @@ impl Broker {
         let mut shards = Vec::new();
         for number in 0..cluster.shards {
             let machine = Arc::new(ShardMachine::new(cluster.shards, Arc::new(Notify::new())));
-            let group = opening.group(GroupId::Shard(ShardId(number)), machine.clone(), &mut losses).await?;
+            let (id, ahead) = (GroupId::Shard(ShardId(number)), Ahead::new(machine.runners.clone()));
+            let group = opening.group(id, machine.clone(), ahead, &mut losses).await?;
             shards.push(Shard::new(ShardId(number), group, machine, world.clone()));
         }
         for shard in &shards {
@@ -220,11 +221,12 @@ impl Opening<'_> {
         &self,
         group: GroupId,
         machine: Arc<dyn Machine>,
+        ahead: Ahead,
         losses: &mut Vec<LossReport>,
     ) -> Result<Group, OpenError> {
         let folder = self.options.folder.join(group.to_string());
         let mut options = GroupOptions::new(folder, group, self.me);
-        options.log = self.options.log.clone();
+        options.log = LogOptions { ahead, ..self.options.log.clone() };
         let (opened, recovery) = Group::open(options, self.world, machine, self.on_fault.clone()).await?;
         if recovery.torn {
             tracing::info!(%group, "a turn that nobody was told of was torn, and is dropped");

@@ -13,14 +13,17 @@ use tidemill_core::tables::Tables;
 use tidemill_storage::group::Machine;
 use tokio::sync::Notify;
 
+use super::ahead::Runners;
 use super::leader::Leader;
 use super::waiters::Waiters;
 
 /// A shard's machine.
 #[derive(Debug)]
 pub struct ShardMachine {
-    /// Who waits for records.
+    /// Who waits for committed records.
     pub waiters: Arc<Waiters>,
+    /// The tasks, which do not wait for that.
+    pub runners: Arc<Runners>,
     /// Told when a step left something for another shard: one for each of them.
     pub to_ship: Vec<Notify>,
     /// Told when tasks started or stopped.
@@ -36,6 +39,7 @@ impl ShardMachine {
     pub fn new(shards: u16, tasks_changed: Arc<Notify>) -> ShardMachine {
         ShardMachine {
             waiters: Arc::default(),
+            runners: Arc::default(),
             to_ship: (0..shards).map(|_| Notify::new()).collect(),
             tasks_changed,
             leader: Mutex::new(None),

@@ -5,9 +5,11 @@
 //! | [`shard`] | one shard: its group, and its leader while this broker is that |
 //! | [`leader`] | what a leader decides on: the head state, and the order of proposals |
 //! | [`machine`] | what Raft applies entries with, and who is told |
-//! | [`waiters`] | who waits for records of a partition |
+//! | [`waiters`] | who waits for committed records of a partition |
+//! | [`ahead`] | tasks that run ahead of the disk |
 //! | [`shipping`] | what steps derived for other shards, on its way |
 
+pub mod ahead;
 pub mod leader;
 pub mod machine;
 pub mod shard;

@@ -44,6 +44,7 @@ impl Shard {
             let leader = (now.role == Role::Leader).then(|| Arc::new(Leader::new(now.term)));
             let leads = leader.is_some();
             *self.machine.leader.lock() = leader;
+            self.machine.runners.forget_steps();
             if leads {
                 tracing::info!(shard = self.id.0, term = now.term.0, "leads");
                 self.machine.tasks_changed.notify_one();
@@ -116,6 +117,12 @@ impl Shard {
     /// The first index that is not applied.
     pub fn upto(&self) -> LogIndex {
         self.group.applied().map_or(LogIndex(0), |applied| LogIndex(applied.0 + 1))
+    }
+
+    /// The first index that is not in the log. On a leader, what lies below it and is not applied may be lost, and then
+    /// so is its leadership.
+    pub fn end(&self) -> LogIndex {
+        self.group.log().last_id().map_or(LogIndex(0), |last| LogIndex(last.index.0 + 1))
     }
 
     /// Where a task has to begin to read the log to be given these offsets: at the first entry that holds one of

@@ -23,10 +23,13 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::Mutex;
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{Generation, TaskId, Term};
+use tidemill_core::limits;
 use tidemill_core::rows::{TaskRow, TaskStatus};
 use tidemill_core::seams::World;
 use tidemill_core::tables::{self, Key, Row, View, end_of_prefix};
-use tidemill_core::task::TaskSpec;
+use tidemill_core::task::{Input, TaskSpec};
+use tidemill_protocol::ids::TopicPartition;
+use tokio::sync::Semaphore;
 
 use crate::components::Components;
 use crate::metrics::Metrics;
@@ -86,6 +89,8 @@ impl Tasks {
                 let spec = tables::read::<TaskSpec>(&applied, &Key::Spec(task.deployment))?;
                 let spec = spec.ok_or_else(|| Fault::damaged("a task", "it has no spec"))?;
                 running.insert(task, identity);
+                let place = |input: &Input| TopicPartition { topic: input.topic, partition: task.partition };
+                let places: Vec<_> = spec.inputs.iter().map(place).collect();
                 report.enter(Phase::Starting, "");
                 let pump = Pump {
                     world: self.world.clone(),
@@ -97,6 +102,8 @@ impl Tasks {
                     task,
                     spec: Arc::new(spec),
                     may_have_timers: AtomicBool::new(true),
+                    runner: shard.machine.runners.runner(&places),
+                    ahead: Arc::new(Semaphore::new(limits::STEPS_AHEAD_MAX)),
                 };
                 self.world.spawner.task("task", Box::pin(pump.run()));
             }

@@ -7,6 +7,9 @@
 //!                                  manifest says; then the dead letter, or the task stops before it
 //! ```
 //!
+//! It runs ahead of the disk: what it reads may not be committed yet, and it goes on while its last steps are written.
+//! If something of that is lost, so is the leadership, and the pump ends.
+//!
 //! A pump belongs to one generation of a task and to one term of its shard's leader, and ends with either. It keeps
 //! nothing that the log does not: whoever leads next begins where the task's row stands.
 
@@ -30,7 +33,7 @@ use tidemill_core::tables::{self, Key, View};
 use tidemill_core::task::{AfterAttempts, TaskSpec};
 use tidemill_protocol::ids::{Offset, TopicName};
 use tidemill_runtime::{GuestFailure, Plugin, StepInput};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use super::alarm::Alarm;
 use super::dead_letter;
@@ -39,8 +42,9 @@ use super::item::{Content, Item};
 use super::report::{Phase, Report};
 use crate::components::Components;
 use crate::metrics::Metrics;
+use crate::shards::ahead::Runner;
 use crate::shards::leader::Leader;
-use crate::shards::waiters::Watch;
+
 use crate::shards::{Refused, Shard};
 
 /// The pause before the second try; it doubles with each further one.
@@ -69,6 +73,10 @@ pub struct Pump {
     pub spec: Arc<TaskSpec>,
     /// Whether there may be timers to look for: true at first.
     pub may_have_timers: AtomicBool,
+    /// Tells it of what it reads, and the log of what it is doing.
+    pub runner: Runner,
+    /// Room for steps on their way to the disk.
+    pub ahead: Arc<Semaphore>,
 }
 
 /// Why a pump ends.
@@ -101,7 +109,7 @@ struct Handed {
 impl Pump {
     /// Runs until the task moves on.
     pub async fn run(self) {
-        let plugin = match self.components.plugin(self.spec.digest).await {
+        let plugin = match self.runner.aside(self.components.plugin(self.spec.digest)).await {
             Ok(plugin) => plugin,
             Err(error) => {
                 tracing::error!(plugin = self.spec.name, task = %self.task, %error, "cannot be started");
@@ -110,11 +118,12 @@ impl Pump {
             }
         };
         match self.turn(plugin).await {
-            Err(End::Fault(fault)) => {
+            Err(End::Fault(fault)) if self.leads() => {
                 tracing::error!(plugin = self.spec.name, task = %self.task, %fault, "ends");
                 self.report.enter(Phase::Failed, &fault.to_string());
             }
-            Ok(()) | Err(End::MovedOn) => {
+            // What it read may have been cut off from under it.
+            Ok(()) | Err(End::MovedOn | End::Fault(_)) => {
                 tracing::debug!(plugin = self.spec.name, task = %self.task, "moved on");
             }
         }
@@ -123,15 +132,13 @@ impl Pump {
     async fn turn(&self, plugin: Plugin) -> Result<(), End> {
         let row = self.row()?;
         let mut inbox = Inbox::open(self.task, self.spec.clone(), &row);
-        let notify = Arc::new(Notify::new());
-        let watch = self.shard.machine.waiters.watch(inbox.places(), notify);
         let handed = self.handed()?;
         let mut pace = Pace::new(&self.spec);
         self.report.enter(Phase::Running, "");
         loop {
             let (items, wake) = self.next(&mut inbox, pace.events())?;
             let Some(first) = items.first() else {
-                self.rest(&watch, wake).await;
+                self.rest(wake).await;
                 if !self.leads() {
                     return Err(End::MovedOn);
                 }
@@ -175,17 +182,17 @@ impl Pump {
 
     /// The events of the next step; or a batch that cannot be read.
     fn events(&self, inbox: &mut Inbox, most: usize) -> Result<Vec<Item>, End> {
-        let mut items = inbox.peek(self.shard.group.log(), self.shard.upto(), most)?;
+        let mut items = inbox.peek(self.shard.group.log(), self.shard.end(), most)?;
         let readable = items.iter().take_while(|item| item.event().is_some()).count();
         items.truncate(readable.max(1));
         Ok(items)
     }
 
     /// Waits for more events, or for a moment.
-    async fn rest(&self, watch: &Watch, until: Option<Timestamp>) {
-        let Some(until) = until else { return watch.more().await };
+    async fn rest(&self, until: Option<Timestamp>) {
+        let Some(until) = until else { return self.runner.more().await };
         let pause = self.world.clock.sleep(until.since(self.world.clock.now()));
-        select(pin!(watch.more()), pause).await;
+        select(pin!(self.runner.more()), pause).await;
     }
 
     fn look<T>(&self, look: impl FnOnce(&dyn View) -> Result<T, Fault>) -> Result<T, Fault> {
@@ -268,7 +275,7 @@ impl Pump {
                 .await?
                 .map_err(|_| End::MovedOn)?;
             let pause = RETRY_PAUSE.saturating_mul(1 << (attempts - 1).min(10)).min(RETRY_PAUSE_MAX);
-            self.world.clock.sleep(pause).await;
+            self.runner.aside(self.world.clock.sleep(pause)).await;
             match self.attempt(plugin, handed, std::slice::from_ref(item), attempts, pace).await? {
                 Ok(()) => {
                     self.report.enter(Phase::Running, "");
@@ -386,13 +393,16 @@ impl Pump {
                 consumes.observed.into_iter().for_each(|seen| event_time::note(&mut observed, seen));
             }
         }
-        let events = consumed - fired.len();
         if !fired.is_empty() || !effects.timers.is_empty() {
             self.may_have_timers.store(true, Ordering::Relaxed);
         }
         let sources: Vec<Source> = items.iter().map(|item| item.source).collect();
-        let records = effects.emitted.len() as u64;
-        let dead_letters = u64::from(matches!(outcome, Outcome::DeadLettered { .. }));
+        let made = Made {
+            events: (consumed - fired.len()) as u64,
+            records: effects.emitted.len() as u64,
+            dead_letters: u64::from(matches!(outcome, Outcome::DeadLettered { .. })),
+        };
+        let runs_ahead = outcome == Outcome::Done;
         let proposed = Proposed {
             task: self.task,
             generation: self.spec.generation,
@@ -414,14 +424,47 @@ impl Pump {
         };
         // A tick is never ahead of its own entry, also when the clock was set back in between.
         let now = self.world.clock.now().max(proposed.time);
-        let (decided, commit) = self.leader.propose(&self.shard.group, now, decide).await?;
-        if let Err(refused) = decided {
-            return Ok(Err(refused));
+        let room = self.runner.aside(self.ahead.clone().acquire_owned()).await.map_err(|_| End::MovedOn)?;
+        let runners = &self.shard.machine.runners;
+        runners.sends_step();
+        let decided = self.leader.propose(&self.shard.group, now, decide).await;
+        let commit = match decided {
+            Ok((Ok(()), commit)) => commit,
+            not_sent => {
+                runners.step_is_there();
+                let (refused, _) = not_sent?;
+                return Ok(refused);
+            }
+        };
+        if runs_ahead {
+            let (report, metrics, spec) = (self.report.clone(), self.metrics.clone(), self.spec.clone());
+            let counts = async move {
+                // If it is lost, there is nothing to count, and the next proposal says so.
+                if commit.applied().await.is_ok() {
+                    made.count(&report, &metrics, &spec);
+                }
+                drop(room);
+            };
+            self.world.spawner.task("step on its way", Box::pin(counts));
+        } else {
+            self.runner.aside(commit.applied()).await?;
+            made.count(&self.report, &self.metrics, &self.spec);
         }
-        commit.applied().await?;
-        self.report.committed(events as u64, records, dead_letters);
-        self.metrics.step_committed(&self.spec.name, events as u64, records, dead_letters);
         Ok(Ok(()))
+    }
+}
+
+/// What a committed step has made.
+struct Made {
+    events: u64,
+    records: u64,
+    dead_letters: u64,
+}
+
+impl Made {
+    fn count(&self, report: &Report, metrics: &Metrics, spec: &TaskSpec) {
+        report.committed(self.events, self.records, self.dead_letters);
+        metrics.step_committed(&spec.name, self.events, self.records, self.dead_letters);
     }
 }
 

@@ -39,6 +39,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::MutexGuard;
 use tidemill_core::entry::PlacedBatch;
@@ -55,7 +56,7 @@ use work::{Reply, Work};
 use writer::Writer;
 
 pub use entry::{EncodedEntry, LogEntry, LogId, Payload, Vote};
-pub use options::{Done, LogOptions, OnFault, OnTurn, Planted, ReadError};
+pub use options::{Ahead, Done, LogOptions, OnFault, OnTurn, Planted, ReadError, RunsAhead};
 pub use recovery::{Loss, Recovery};
 
 /// The log of a group. Cheap to clone; all clones are the same log.
@@ -111,6 +112,7 @@ impl GroupLog {
             mark: opened.mark,
             turn: opened.turn,
             next_segment: opened.next_segment,
+            turn_time: Duration::ZERO,
         };
         world.spawner.thread(format!("{name}-writer"), Box::pin(writer.run()));
         world.spawner.thread(format!("{name}-sealer"), Box::pin(sealer::run(shared.clone())));
@@ -142,6 +144,8 @@ impl GroupLog {
         }
         let next_durable = memory.next_durable;
         memory.line.tail.trim(next_durable);
+        // Told first: the writer asks whether somebody works on what it is about to take.
+        self.shared().options.ahead.appended(&entries);
         self.shared().queue(memory, Work::Append { entries: entries.into(), done });
     }
 

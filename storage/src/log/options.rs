@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use tidemill_core::fault::Fault;
 use tidemill_core::limits;
+use tidemill_core::seams::BoxFuture;
+
+use super::entry::LogEntry;
 
 /// Told of the first fault, once: the process must end.
 pub type OnFault = Arc<dyn Fn(Fault) + Send + Sync>;
@@ -25,6 +28,8 @@ pub struct LogOptions {
     pub tail_bytes: usize,
     /// Who counts turns.
     pub on_turn: OnTurn,
+    /// Who works on entries before they are durable.
+    pub ahead: Ahead,
     /// A mistake made on purpose, for a test that must find it.
     #[doc(hidden)]
     pub planted: Option<Planted>,
@@ -38,6 +43,7 @@ impl Default for LogOptions {
             segment_age,
             tail_bytes: limits::TAIL_BYTES_MAX,
             on_turn: OnTurn::default(),
+            ahead: Ahead::default(),
             planted: None,
         }
     }
@@ -64,6 +70,42 @@ impl OnTurn {
 impl fmt::Debug for OnTurn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_some() { "OnTurn(..)" } else { "OnTurn" })
+    }
+}
+
+/// Is told of entries as soon as they can be read, and asked whether what it makes of them is worth waiting for.
+pub trait RunsAhead: Send + Sync {
+    /// These entries were appended. It runs where the log is written to, and must not block.
+    fn appended(&self, entries: &[LogEntry]);
+
+    /// Ready once nothing more is about to follow from what was appended so far; `None` when that is so already.
+    fn settled(&self) -> Option<BoxFuture<()>>;
+}
+
+/// Who runs ahead of the disk, if anybody does.
+#[derive(Clone, Default)]
+pub struct Ahead(Option<Arc<dyn RunsAhead>>);
+
+impl Ahead {
+    /// This one.
+    pub fn new(runs: Arc<dyn RunsAhead>) -> Ahead {
+        Ahead(Some(runs))
+    }
+
+    pub(super) fn appended(&self, entries: &[LogEntry]) {
+        if let Ahead(Some(runs)) = self {
+            runs.appended(entries);
+        }
+    }
+
+    pub(super) fn settled(&self) -> Option<BoxFuture<()>> {
+        self.0.as_ref()?.settled()
+    }
+}
+
+impl fmt::Debug for Ahead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Ahead(..)" } else { "Ahead" })
     }
 }
 

@@ -1,0 +1,218 @@
+//! Tasks that run ahead of the disk: on entries that lie in the log's tail and are not committed yet.
+//!
+//! If such an entry is lost, so is everything behind it, what was derived from it included; so nothing is lost by
+//! beginning early, and a chain of tasks in one shard costs about one sync. Nothing of it is acknowledged, shown or
+//! shipped before it is committed: those who wait for that are told by [`super::waiters`].
+//!
+//! A task is *awake* from the moment at which something was appended that it reads, until it has read all of it. While
+//! any is, or a step is on its way into the log, the log's writer waits a little before it takes the next turn.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tidemill_core::entry::EntryKind;
+use tidemill_core::seams::BoxFuture;
+use tidemill_protocol::ids::TopicPartition;
+use tidemill_storage::log::{LogEntry, Payload, RunsAhead};
+use tokio::sync::Notify;
+
+/// All tasks of one shard.
+#[derive(Debug, Default)]
+pub struct Runners {
+    places: Mutex<BTreeMap<TopicPartition, Vec<Arc<Awake>>>>,
+    busy: Arc<Busy>,
+}
+
+/// What is about to follow from what was appended.
+#[derive(Debug, Default)]
+struct Busy {
+    /// Tasks that are awake.
+    awake: AtomicUsize,
+    /// Steps that were handed to Raft and are not in the log yet.
+    on_their_way: AtomicUsize,
+    settled: Notify,
+}
+
+/// A task, as the log knows it.
+#[derive(Debug, Default)]
+struct Awake {
+    is_awake: AtomicBool,
+    notify: Notify,
+}
+
+/// One task, for as long as this lives. It misses nothing that is appended after it was made.
+#[derive(Debug)]
+pub struct Runner {
+    runners: Arc<Runners>,
+    places: Vec<TopicPartition>,
+    task: Arc<Awake>,
+}
+
+impl Runners {
+    /// A task that reads these partitions. It is awake.
+    pub fn runner(self: &Arc<Self>, places: &[TopicPartition]) -> Runner {
+        let task = Arc::new(Awake::default());
+        self.wake(&task);
+        let mut waiting = self.places.lock();
+        for place in places {
+            waiting.entry(*place).or_default().push(task.clone());
+        }
+        Runner { runners: self.clone(), places: places.to_vec(), task }
+    }
+
+    /// A step is handed to Raft now.
+    pub fn sends_step(&self) {
+        self.busy.on_their_way.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A step that was about to be handed over is not, or is in the log now.
+    pub fn step_is_there(&self) {
+        // Steps of another leader count, too; then there is none to take away.
+        let fewer = |steps: usize| steps.checked_sub(1);
+        let _ = self.busy.on_their_way.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer);
+        self.busy.tell_if_settled();
+    }
+
+    /// Steps that were on their way will not come: the leadership has changed.
+    pub fn forget_steps(&self) {
+        self.busy.on_their_way.store(0, Ordering::Release);
+    }
+
+    fn wake(&self, task: &Awake) {
+        if !task.is_awake.swap(true, Ordering::AcqRel) {
+            self.busy.awake.fetch_add(1, Ordering::AcqRel);
+        }
+        task.notify.notify_one();
+    }
+}
+
+impl RunsAhead for Runners {
+    fn appended(&self, entries: &[LogEntry]) {
+        for entry in entries {
+            let Payload::Entry(entry) = &entry.payload else { continue };
+            {
+                let places = self.places.lock();
+                let read = entry.resident().filter_map(|placed| places.get(&placed.at));
+                read.flatten().for_each(|task| self.wake(task));
+            }
+            if entry.kind == EntryKind::Step {
+                self.step_is_there();
+            }
+        }
+    }
+
+    fn settled(&self) -> Option<BoxFuture<()>> {
+        if self.busy.is_settled() {
+            return None;
+        }
+        let busy = self.busy.clone();
+        Some(Box::pin(async move {
+            loop {
+                let settled = busy.settled.notified();
+                if busy.is_settled() {
+                    return;
+                }
+                settled.await;
+            }
+        }))
+    }
+}
+
+impl Busy {
+    fn is_settled(&self) -> bool {
+        self.awake.load(Ordering::Acquire) == 0 && self.on_their_way.load(Ordering::Acquire) == 0
+    }
+
+    fn tell_if_settled(&self) {
+        if self.is_settled() {
+            self.settled.notify_waiters();
+        }
+    }
+}
+
+impl Runner {
+    /// The task has read all there is: ready once there may be more, or was since the last call.
+    pub async fn more(&self) {
+        self.aside(self.task.notify.notified()).await;
+    }
+
+    /// The task waits for something; nothing follows from it meanwhile.
+    pub async fn aside<T>(&self, waits: impl Future<Output = T>) -> T {
+        self.sleep();
+        let came = waits.await;
+        if !self.task.is_awake.swap(true, Ordering::AcqRel) {
+            self.runners.busy.awake.fetch_add(1, Ordering::AcqRel);
+        }
+        came
+    }
+
+    fn sleep(&self) {
+        if self.task.is_awake.swap(false, Ordering::AcqRel) {
+            self.runners.busy.awake.fetch_sub(1, Ordering::AcqRel);
+            self.runners.busy.tell_if_settled();
+        }
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        let mut waiting = self.runners.places.lock();
+        for place in &self.places {
+            if let Some(here) = waiting.get_mut(place) {
+                here.retain(|task| !Arc::ptr_eq(task, &self.task));
+                if here.is_empty() {
+                    waiting.remove(place);
+                }
+            }
+        }
+        drop(waiting);
+        self.sleep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use tidemill_core::entry::{Entry, PlacedBatch};
+    use tidemill_core::ids::{LogIndex, Term};
+    use tidemill_core::seams::Timestamp;
+    use tidemill_protocol::ids::{Partition, TopicId};
+    use tidemill_storage::log::{EncodedEntry, LogId};
+
+    use super::*;
+
+    const HERE: TopicPartition = TopicPartition { topic: TopicId([1; 16]), partition: Partition(0) };
+
+    fn entry(kind: EntryKind, at: TopicPartition) -> LogEntry {
+        let batch = PlacedBatch { away: None, at, envelope: Bytes::new(), batch: Bytes::new() };
+        let entry = Entry { kind, append_time: Timestamp(0), meta: Bytes::new(), batches: vec![batch] };
+        let id = LogId { term: Term(1), index: LogIndex(0) };
+        LogEntry { id, payload: Payload::Entry(EncodedEntry::new(entry)) }
+    }
+
+    #[test]
+    fn the_writer_waits_for_who_reads_what_was_appended_and_for_nobody_else() {
+        let runners = Arc::new(Runners::default());
+        let runner = runners.runner(&[HERE]);
+        assert!(runner.more().now_or_never().is_some(), "it begins by looking");
+        assert!(runner.more().now_or_never().is_none());
+        assert!(runners.settled().is_none());
+        runners.appended(&[entry(EntryKind::Produce, TopicPartition { partition: Partition(1), ..HERE })]);
+        assert!(runners.settled().is_none(), "nobody reads that");
+
+        runners.appended(&[entry(EntryKind::Produce, HERE)]);
+        let mut settled = runners.settled().unwrap();
+        assert!(runner.more().now_or_never().is_some());
+        runners.sends_step();
+        assert!(runner.more().now_or_never().is_none());
+        assert!((&mut settled).now_or_never().is_none(), "a step is on its way");
+        runners.appended(&[entry(EntryKind::Step, TopicPartition { partition: Partition(1), ..HERE })]);
+        assert!(settled.now_or_never().is_some());
+        drop(runner);
+        runners.appended(&[entry(EntryKind::Produce, HERE)]);
+        assert!(runners.settled().is_none());
+    }
+}
