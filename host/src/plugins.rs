@@ -8,13 +8,16 @@ use serde::Serialize;
 use tidemill_core::catalog::deploy::{self, Decision, Request};
 use tidemill_core::catalog::{self, Deployment, TopicRow};
 use tidemill_core::envelope::Envelope;
+use tidemill_core::event_time::EventTimeRow;
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{Cursor, Digest, ShardId, TaskId};
 use tidemill_core::manifest::{Manifest, ManifestError, StartAt};
+use tidemill_core::plugin::TimerKind;
 use tidemill_core::rejection::Rejection;
 use tidemill_core::rows::{TaskRow, TaskStatus};
 use tidemill_core::seams::World;
 use tidemill_core::tables::{self, Key};
+use tidemill_core::timers;
 use tidemill_protocol::ids::{Offset, Partition, TopicPartition};
 
 use crate::catalog::{Catalog, Unchanged, reconcile};
@@ -25,6 +28,9 @@ use crate::shards::{Refused, Shard};
 use crate::tasks::Tasks;
 use crate::tasks::report::{LastFailure, Phase, Work};
 use crate::topics::random_id;
+
+/// The most timers of a task that are counted when people ask.
+pub const TIMERS_COUNTED_MAX: usize = 10_000;
 
 /// Plugins, from manifest to running tasks.
 pub struct Plugins {
@@ -123,6 +129,10 @@ pub struct TaskState {
     pub positions: BTreeMap<String, u64>,
     /// Records that it has not consumed.
     pub lag_records: u64,
+    /// Timers that are set; at most [`TIMERS_COUNTED_MAX`] are counted.
+    pub timers: usize,
+    /// Its event-time watermark, in milliseconds since 1970; none before its first record.
+    pub event_time_watermark_ms: Option<i64>,
     /// How it last failed.
     pub last_failure: Option<LastFailure>,
     /// How much it has done since this broker leads it.
@@ -250,6 +260,7 @@ impl Plugins {
             let task = TaskId { deployment: deployment.id, partition: Partition(partition) };
             let shard = &self.shards[usize::from(spec.home_of(task.partition).0)];
             let row = tables::read::<TaskRow>(&shard.group.tables(), &Key::Task(task))?.unwrap_or_default();
+            let clocks = tables::read::<EventTimeRow>(&shard.group.tables(), &Key::EventTime(task))?;
             let report = self.tasks.report(task);
             let (phase, why) = report.phase();
             let names = spec.inputs.iter().map(|input| input.name.clone());
@@ -267,6 +278,8 @@ impl Plugins {
                 cursor: row.cursor,
                 positions: names.zip(row.positions.iter().map(|(_, next)| next.0)).collect(),
                 lag_records: lag(shard, task, &row)?,
+                timers: timers(shard, task)?,
+                event_time_watermark_ms: clocks.and_then(|clocks| clocks.watermark_ms),
                 last_failure: report.last_failure(),
                 work: report.work(),
                 log: report
@@ -326,6 +339,15 @@ fn lag(shard: &Shard, task: TaskId, row: &TaskRow) -> Result<u64, Fault> {
         records += end.0.saturating_sub(next.0);
     }
     Ok(records)
+}
+
+/// Timers of a task that are set, as far as they are counted.
+fn timers(shard: &Shard, task: TaskId) -> Result<usize, Fault> {
+    let mut set = 0;
+    for kind in [TimerKind::AppendTime, TimerKind::EventTime] {
+        set += timers::earliest(&shard.group.tables(), task, kind, TIMERS_COUNTED_MAX - set)?.len();
+    }
+    Ok(set)
 }
 
 fn split(decision: Decision) -> (Deployed, Vec<TopicRow>) {

@@ -13,8 +13,21 @@ use crate::places;
 use crate::process::Broker;
 
 /// The topics of the chain, and its plugins.
-pub const PLUGINS: [&str; 7] =
-    ["order-lines", "inventory", "procurement", "payment", "fulfillment", "loyalty", "email"];
+pub const PLUGINS: [&str; 13] = [
+    "order-lines",
+    "inventory",
+    "procurement",
+    "payment",
+    "fulfillment",
+    "loyalty",
+    "email",
+    "store-orders",
+    "analytics",
+    "supplier",
+    "storefront",
+    "promotion",
+    "fraud",
+];
 /// The topic that orders are produced to.
 pub const ORDERS: &str = "customer-orders";
 

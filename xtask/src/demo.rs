@@ -71,7 +71,7 @@ impl Demo {
             .stdout(Stdio::null())
             .spawn()?;
         watch(&broker, producer, orders)?;
-        broker.settle(PATIENCE)?;
+        broker.rest(PATIENCE)?;
         let took = start.elapsed();
 
         step(

@@ -105,7 +105,7 @@ impl ExactlyOnce {
         drop(to_producer);
         let status = producer.wait()?;
         ensure!(status.success(), "producing ended with {status}");
-        broker.settle(PATIENCE)?;
+        broker.rest(PATIENCE)?;
         println!("checking what came of {orders} orders and {} kills with steps in flight", self.kills);
         let proof = chain::prove(&broker, &file, orders)?;
         println!("the check holds: {}", proof.verified);

@@ -164,9 +164,13 @@ impl Broker {
     /// # Errors
     /// When the broker does not say.
     pub fn lag(&self) -> anyhow::Result<u64> {
+        self.sum("lag-records")
+    }
+
+    fn sum(&self, field: &str) -> anyhow::Result<u64> {
         let plugins = self.json(&["plugin", "list"])?;
-        let lags = plugins.as_array().context("plugins")?.iter().map(|plugin| plugin["lag-records"].as_u64());
-        Ok(lags.map(Option::unwrap_or_default).sum())
+        let each = plugins.as_array().context("plugins")?.iter().map(|plugin| plugin[field].as_u64());
+        Ok(each.map(Option::unwrap_or_default).sum())
     }
 
     /// Waits until no plugin lags.
@@ -174,13 +178,28 @@ impl Broker {
     /// # Errors
     /// When some still do after so long.
     pub fn settle(&self, patience: Duration) -> anyhow::Result<()> {
+        self.wait(patience, |broker| broker.lag())
+    }
+
+    /// Waits until no plugin lags, and none has set a timer.
+    ///
+    /// # Errors
+    /// When some still do after so long.
+    pub fn rest(&self, patience: Duration) -> anyhow::Result<()> {
+        self.wait(patience, |broker| Ok(broker.lag()? + broker.sum("timers")?))
+    }
+
+    fn wait(&self, patience: Duration, left: impl Fn(&Broker) -> anyhow::Result<u64>) -> anyhow::Result<()> {
         let start = Instant::now();
         let mut quiet = 0;
         // What is on its way between shards lags nowhere for a moment, so one look is not enough.
         while quiet < 5 {
-            let lag = self.lag()?;
-            quiet = if lag == 0 { quiet + 1 } else { 0 };
-            ensure!(start.elapsed() < patience, "plugins still lag by {lag} records after {patience:?}");
+            let left = left(self)?;
+            quiet = if left == 0 { quiet + 1 } else { 0 };
+            ensure!(
+                start.elapsed() < patience,
+                "plugins still have {left} records or timers after {patience:?}"
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(())

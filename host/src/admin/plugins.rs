@@ -41,6 +41,7 @@ pub struct PluginView {
     publish: Vec<String>,
     dead_letter: String,
     lag_records: u64,
+    timers: usize,
     /// Tasks that take steps, of all.
     running: usize,
     tasks: usize,
@@ -67,6 +68,7 @@ fn view(broker: &Broker, deployment: &Deployment) -> Result<PluginView, Problem>
         publish: spec.outputs.iter().map(|output| output.name.clone()).collect(),
         dead_letter: spec.dead_letter.name.clone(),
         lag_records: state.iter().map(|task| task.lag_records).sum(),
+        timers: state.iter().map(|task| task.timers).sum(),
         running: state.iter().filter(|task| task.status == "running").count(),
         tasks: state.len(),
         changed: None,

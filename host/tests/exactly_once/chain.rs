@@ -41,6 +41,8 @@ pub struct Order {
     pub key: String,
     /// The partition of that key.
     pub partition: Partition,
+    /// When it was made, in milliseconds since 1970.
+    pub timestamp_ms: i64,
 }
 
 /// All that does not depend on a seed.
@@ -175,14 +177,17 @@ fn toml<T: for<'de> Deserialize<'de>>(path: &Path) -> T {
 fn orders(path: &Path) -> Vec<Order> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Customer {
+    struct Made {
         customer_id: String,
+        timestamp: String,
     }
     let file = zstd::stream::read::Decoder::new(File::open(path).unwrap()).unwrap();
     let order = |line: String| {
-        let Customer { customer_id: key } = serde_json::from_str(&line).unwrap();
+        let Made { customer_id: key, timestamp } = serde_json::from_str(&line).unwrap();
+        let made = humantime::parse_rfc3339(&timestamp).unwrap();
+        let made = made.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
         let partition = Partition(partition_for_key(key.as_bytes(), PARTITIONS));
-        Order { line, key, partition }
+        Order { line, key, partition, timestamp_ms: made.as_millis() as i64 }
     };
     BufReader::new(file).lines().map(|line| order(line.unwrap())).collect()
 }

@@ -155,8 +155,10 @@ impl Lane {
         }
         let sequence = self.handed.len();
         let mut builder = BatchBuilder::new(Codec::Lz4);
-        for (order, timestamp_ms) in orders.iter().zip(sequence as i64..) {
-            builder.push(timestamp_ms, Some(order.key.as_bytes()), Some(order.line.as_bytes()), &[]).unwrap();
+        for order in orders {
+            builder
+                .push(order.timestamp_ms, Some(order.key.as_bytes()), Some(order.line.as_bytes()), &[])
+                .unwrap();
         }
         builder.producer(id, ProducerEpoch(0), Sequence(sequence as i32));
         self.handed.extend(orders.iter().copied().cloned());

@@ -202,13 +202,13 @@ fn remembers(broker: &Broker, producer: &Producer) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Whether all is done: nothing waits to be consumed or shipped, and no step is in flight.
+/// Whether all is done: nothing waits to be consumed or shipped, no timer is set, and no step is in flight.
 fn rests(broker: &Broker) -> Result<bool, Broken> {
     if broker.metrics.steps_in_flight() > 0 {
         return Ok(false);
     }
     for deployment in broker.deployments()? {
-        if broker.plugins.describe(&deployment)?.iter().any(|task| task.lag_records > 0) {
+        if broker.plugins.describe(&deployment)?.iter().any(|task| task.lag_records > 0 || task.timers > 0) {
             return Ok(false);
         }
     }

@@ -12,6 +12,8 @@ use crate::{Record, Refusal, Timer, TimerKind};
 pub struct Emitted {
     /// Which event, or due timer, of the step it derives from.
     pub parent: usize,
+    /// The record that it descends from: its topic and offset. That of a timer is the record that last set it.
+    pub origin: (String, u64),
     /// The topic.
     pub topic: String,
     /// The record.
@@ -36,15 +38,17 @@ impl Emitted {
 }
 
 pub(super) type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
-/// When each timer is due.
-pub(super) type Timers = BTreeMap<(TimerKind, Vec<u8>), i64>;
+/// When each timer is due, and the record that last set it.
+pub(super) type Timers = BTreeMap<(TimerKind, Vec<u8>), (i64, Origin)>;
+/// The topic and the offset of a record.
+pub(super) type Origin = (String, u64);
 
 /// What a step is given, and what it stages.
 pub(super) struct MockHost<'a> {
     pub(super) partition: u32,
     pub(super) attempt: u32,
-    /// Events, or due timers.
-    pub(super) parents: usize,
+    /// The records that the events are, or that set the due timers.
+    pub(super) parents: Vec<Origin>,
     pub(super) time_ms: u64,
     pub(super) event_time_watermark_ms: Option<i64>,
     /// None grants every topic.
@@ -83,11 +87,9 @@ impl MockHost<'_> {
 }
 
 impl MockHost<'_> {
-    fn check(&self, parent: usize) -> Result<(), Refusal> {
-        if parent < self.parents {
-            return Ok(());
-        }
-        Err(Refusal::Invalid(format!("the step has no event or timer {parent}")))
+    fn origin(&self, parent: usize) -> Result<Origin, Refusal> {
+        let nobody = || Refusal::Invalid(format!("the step has no event or timer {parent}"));
+        self.parents.get(parent).cloned().ok_or_else(nobody)
     }
 }
 
@@ -109,8 +111,8 @@ impl Host for MockHost<'_> {
     }
 
     fn set_timer(&self, parent: u32, timer: Timer) -> Result<(), Refusal> {
-        self.check(parent as usize)?;
-        self.timers.borrow_mut().insert((timer.kind, timer.name), timer.at_ms);
+        let origin = self.origin(parent as usize)?;
+        self.timers.borrow_mut().insert((timer.kind, timer.name), (timer.at_ms, origin));
         Ok(())
     }
 
@@ -121,11 +123,12 @@ impl Host for MockHost<'_> {
 
     fn emit(&self, parent: u32, topic: &str, records: Vec<Record>) -> Result<(), Refusal> {
         let parent = parent as usize;
-        self.check(parent)?;
+        let origin = self.origin(parent)?;
         if self.publish.is_some_and(|publish| !publish.contains(topic)) {
             return Err(Refusal::NotGranted(topic.to_owned()));
         }
-        let records = records.into_iter().map(|record| Emitted { parent, topic: topic.to_owned(), record });
+        let emitted = |record| Emitted { parent, origin: origin.clone(), topic: topic.to_owned(), record };
+        let records = records.into_iter().map(emitted);
         self.emitted.borrow_mut().extend(records);
         Ok(())
     }

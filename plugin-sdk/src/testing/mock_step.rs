@@ -7,7 +7,7 @@ use std::mem;
 use serde::de::DeserializeOwned;
 
 use super::manifest;
-use super::mock_host::{Emitted, MockHost, Pairs, Timers, listening};
+use super::mock_host::{Emitted, MockHost, Origin, Pairs, Timers, listening};
 use crate::host::{due, numbered};
 use crate::log::Level;
 use crate::{Event, Failure, Plugin, Record, Step, Timer, TimerKind};
@@ -133,22 +133,18 @@ impl MockStep {
             TimerKind::AppendTime => i64::try_from(self.time_ms).ok(),
             TimerKind::EventTime => self.event_time_watermark_ms,
         };
-        let is_due = |(kind, _): &(TimerKind, Vec<u8>), at: i64| now(*kind).is_some_and(|now| at <= now);
-        let found = self.timers.iter().filter(|(timer, at)| is_due(timer, **at));
-        let timer = |((kind, name), at): (&(_, Vec<u8>), &i64)| Timer {
-            index: 0,
-            kind: *kind,
-            name: name.clone(),
-            at_ms: *at,
-        };
-        let mut timers: Vec<Timer> = found.map(timer).collect();
+        let mut timers: Vec<Timer> = self
+            .timers()
+            .filter(|(kind, _, at_ms)| now(*kind).is_some_and(|now| *at_ms <= now))
+            .map(|(kind, name, at_ms)| Timer { index: 0, kind, name: name.to_vec(), at_ms })
+            .collect();
         timers.sort_by_key(|timer| timer.at_ms);
         (!timers.is_empty()).then(|| self.step::<P>(Vec::new(), due(timers)))
     }
 
     /// The timers that are set: kind, name, and when they are due.
     pub fn timers(&self) -> impl Iterator<Item = (TimerKind, &[u8], i64)> {
-        self.timers.iter().map(|((kind, name), at)| (*kind, name.as_slice(), *at))
+        self.timers.iter().map(|((kind, name), (at_ms, _))| (*kind, name.as_slice(), *at_ms))
     }
 
     /// Runs `P` on the events that were added. If it succeeds, the next run finds the state that it left.
@@ -164,13 +160,15 @@ impl MockStep {
 
     fn step<P: Plugin>(&mut self, events: Vec<Event>, timers: Vec<Timer>) -> Outcome {
         let mut left = self.timers.clone();
-        timers.iter().for_each(|timer| {
-            left.remove(&(timer.kind, timer.name.clone()));
-        });
+        let mut parents: Vec<Origin> =
+            events.iter().map(|event| (event.topic.clone(), event.offset)).collect();
+        for timer in &timers {
+            parents.extend(left.remove(&(timer.kind, timer.name.clone())).map(|(_, origin)| origin));
+        }
         let host = MockHost {
             partition: self.partition,
             attempt: self.attempt,
-            parents: events.len() + timers.len(),
+            parents,
             time_ms: self.time_ms,
             event_time_watermark_ms: self.event_time_watermark_ms,
             timers: RefCell::new(left),

@@ -5,19 +5,22 @@ use std::collections::{BTreeMap, VecDeque};
 use order_chain_oracle::{Config, Rec};
 use orders::topics;
 use tidemill_plugin_sdk::Record;
-use tidemill_plugin_sdk::testing::MockStep;
+use tidemill_plugin_sdk::testing::{MockStep, Outcome};
 
 use crate::tasks::{self, PARTITIONS, PLUGINS, Task};
 
 /// Events of a step, at most.
 const STEP_EVENTS: u64 = 40;
+/// How seldom timers are due before everything has come to rest.
+const TIME_EVERY: u64 = 50;
 
 /// The order chain, at rest or at work.
 pub struct Mill {
-    log: BTreeMap<(String, u32), Vec<Rec>>,
+    /// Records, each with its own time in milliseconds since 1970.
+    log: BTreeMap<(String, u32), Vec<(Rec, i64)>>,
     tasks: Vec<Task>,
     /// Per task and target partition, what was committed and has not arrived.
-    under_way: BTreeMap<(usize, String, u32), VecDeque<Rec>>,
+    under_way: BTreeMap<(usize, String, u32), VecDeque<(Rec, i64)>>,
     chance: u64,
 }
 
@@ -39,14 +42,14 @@ impl Mill {
         Config::from_values(&values.collect()).expect("manifests with all numbers")
     }
 
-    /// Appends an order as its customer's client would.
-    pub fn produce(&mut self, customer: &str, order: &str) {
+    /// Appends an order as its customer's client would, with the time at which it was made.
+    pub fn produce(&mut self, customer: &str, order: &str, timestamp_ms: i64) {
         let (key, value) = (Some(customer.as_bytes().to_vec()), Some(order.as_bytes().to_vec()));
         let partition = partition_of(customer.as_bytes());
         self.append(
             topics::CUSTOMER_ORDERS,
             partition,
-            Rec { partition, offset: 0, key, value, parent: None },
+            (Rec { partition, offset: 0, key, value, parent: None }, timestamp_ms),
         );
     }
 
@@ -58,6 +61,17 @@ impl Mill {
         let arrivals: Vec<_> = self.under_way.keys().cloned().collect();
         let runnable: Vec<_> = (0..self.tasks.len()).filter(|task| self.lag(*task) > 0).collect();
         let choices = (arrivals.len() + runnable.len()) as u64;
+        // Time passes whenever it likes, and goes on when nothing else does.
+        if choices == 0 || self.below(TIME_EVERY) == 0 {
+            let waiting: Vec<_> = (0..self.tasks.len())
+                .filter(|task| self.tasks[*task].step.timers().next().is_some())
+                .collect();
+            if !waiting.is_empty() {
+                let task = waiting[self.below(waiting.len() as u64) as usize];
+                self.fire(task);
+                return true;
+            }
+        }
         if choices == 0 {
             return false;
         }
@@ -73,15 +87,15 @@ impl Mill {
     pub fn topics(&self) -> BTreeMap<String, Vec<Rec>> {
         let mut topics: BTreeMap<String, Vec<Rec>> = BTreeMap::new();
         for ((topic, _), records) in &self.log {
-            topics.entry(topic.clone()).or_default().extend(records.iter().cloned());
+            topics.entry(topic.clone()).or_default().extend(records.iter().map(|(record, _)| record.clone()));
         }
         topics
     }
 
-    fn append(&mut self, topic: &str, partition: u32, record: Rec) {
+    fn append(&mut self, topic: &str, partition: u32, (record, timestamp_ms): (Rec, i64)) {
         let log = self.log.entry((topic.to_owned(), partition)).or_default();
         let offset = log.len() as u64;
-        log.push(Rec { offset, ..record });
+        log.push((Rec { offset, ..record }, timestamp_ms));
     }
 
     fn arrive(&mut self, lane: (usize, String, u32)) {
@@ -106,7 +120,7 @@ impl Mill {
 
     fn step(&mut self, task: usize) {
         let events = 1 + self.below(STEP_EVENTS);
-        let mut parents = Vec::new();
+        self.tasks[task].step.at_ms(0);
         for _ in 0..events {
             let inputs = 0..self.tasks[task].inputs.len();
             let readable: Vec<_> = inputs.filter(|input| self.unread(task, *input) > 0).collect();
@@ -116,20 +130,34 @@ impl Mill {
             let input = readable[self.below(readable.len() as u64) as usize];
             let Task { inputs, partition, step, .. } = &mut self.tasks[task];
             let (topic, position) = &mut inputs[input];
-            let record = self.log[&(topic.to_string(), *partition)][*position].clone();
-            parents.push((topic.to_string(), *partition, *position as u64));
+            let (record, timestamp_ms) = self.log[&(topic.to_string(), *partition)][*position].clone();
             *position += 1;
-            step.event(topic, Record { key: record.key, value: record.value, ..Record::default() });
+            let record = Record { key: record.key, value: record.value, ..Record::default() };
+            step.event(topic, record.timestamp_ms(timestamp_ms));
         }
-        let Task { run, step, .. } = &mut self.tasks[task];
-        let outcome = run(step);
-        assert_eq!(outcome.result, Ok(()), "a step on {parents:?}");
+        let Task { run: (on_events, _), step, .. } = &mut self.tasks[task];
+        let outcome = on_events(step);
+        self.send(task, outcome);
+    }
+
+    /// Lets all of a task's timers be due.
+    fn fire(&mut self, task: usize) {
+        let Task { run: (_, on_timers), step, .. } = &mut self.tasks[task];
+        let outcome = on_timers(step.at_ms(u64::MAX >> 1).event_time_watermark_ms(i64::MAX));
+        self.send(task, outcome.expect("all of them are due"));
+    }
+
+    fn send(&mut self, task: usize, outcome: Outcome) {
+        assert_eq!(outcome.result, Ok(()), "a step of task {task}");
         for emitted in outcome.emitted {
-            let Record { key, value, .. } = emitted.record;
+            let Record { key, value, timestamp_ms, .. } = emitted.record;
             let partition = partition_of(key.as_deref().unwrap_or_default());
-            let parent = Some(parents[emitted.parent].clone());
+            let (topic, offset) = emitted.origin;
+            let parent = (topic, self.tasks[task].partition, offset);
+            let of_parent = || self.log[&(parent.0.clone(), parent.1)][offset as usize].1;
+            let timestamp_ms = timestamp_ms.unwrap_or_else(of_parent);
             let lane = self.under_way.entry((task, emitted.topic, partition)).or_default();
-            lane.push_back(Rec { partition, offset: 0, key, value, parent });
+            lane.push_back((Rec { partition, offset: 0, key, value, parent: Some(parent) }, timestamp_ms));
         }
     }
 

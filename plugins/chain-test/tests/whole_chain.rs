@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::SystemTime;
 
 use chain_test::Mill;
 use order_chain_oracle::check;
@@ -18,12 +19,17 @@ fn orders() -> String {
     String::from_utf8(zstd::decode_all(fs::File::open(sample).unwrap()).unwrap()).unwrap()
 }
 
+fn milliseconds(timestamp: &str) -> i64 {
+    let since = humantime::parse_rfc3339(timestamp).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    since.as_millis() as i64
+}
+
 /// Produces all orders while the chain is at work, and lets it come to rest.
 fn run(file: &str, seed: u64) -> Mill {
     let mut mill = Mill::new(seed);
     for line in file.lines() {
         let order: Order = serde_json::from_str(line).unwrap();
-        mill.produce(&order.customer_id, line);
+        mill.produce(&order.customer_id, line, milliseconds(&order.timestamp));
         for _ in 0..20 {
             mill.turn();
         }

@@ -89,3 +89,31 @@ pub enum NotificationKind {
     /// The customer's tier changed.
     Tier,
 }
+
+/// Something that a customer does not usually do: a record of `fraud-alerts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FraudAlert {
+    /// What is unusual.
+    pub kind: FraudKind,
+    /// The order.
+    pub order_id: String,
+    /// The customer.
+    pub customer_id: String,
+    /// The order's total.
+    pub amount_cents: i64,
+    /// Orders of the customer within the time that is looked at, this one included.
+    pub recent_orders: u64,
+    /// Orders that the customer's habit is known from.
+    pub known_orders: u64,
+}
+
+/// What is unusual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FraudKind {
+    /// Too many orders in a short time.
+    Velocity,
+    /// An amount far above the customer's mean.
+    Amount,
+}

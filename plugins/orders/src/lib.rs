@@ -14,6 +14,11 @@
 //! | `shipments` | customer | [`Shipment`] |
 //! | `loyalty-points` | customer | [`LoyaltyPoints`] |
 //! | `customer-notifications` | customer | [`Notification`] |
+//! | `fraud-alerts` | customer | [`FraudAlert`] |
+//! | `product-availability` | product | [`ProductAvailability`] |
+//! | `promotions` | product | [`Promotion`] |
+//! | `store-orders` | store | [`Order`], as it came in |
+//! | `sales-by-store` | store | [`SalesByStore`] |
 //!
 //! An order's id is unique. Money is [`Cents`], never a float; fields that hold it say so in their name, but for
 //! those of the input, which is as it is. Stock is counted in whole units and may be negative: what was sold and
@@ -24,9 +29,13 @@ mod customer;
 mod money;
 mod order;
 mod product;
+mod store;
 pub mod topics;
 
-pub use customer::{LoyaltyPoints, Notification, NotificationKind, Payment, PaymentStatus, Shipment};
+pub use customer::{
+    FraudAlert, FraudKind, LoyaltyPoints, Notification, NotificationKind, Payment, PaymentStatus, Shipment,
+};
 pub use money::{Cents, NoMoney, Price};
 pub use order::{Item, Order, OrderLine};
-pub use product::{Cause, InventoryUpdate, PurchaseOrder, StockReceipt};
+pub use product::{Cause, InventoryUpdate, ProductAvailability, Promotion, PurchaseOrder, StockReceipt};
+pub use store::SalesByStore;

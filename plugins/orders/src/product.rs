@@ -69,3 +69,31 @@ pub struct StockReceipt {
     /// How many units came.
     pub quantity: i64,
 }
+
+/// Whether a product can be bought: a record of `product-availability`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProductAvailability {
+    /// The product.
+    pub product_id: String,
+    /// Whether any of it is in stock.
+    #[serde(rename = "available")]
+    pub is_available: bool,
+}
+
+/// An offer that begins or ends: a record of `promotions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Promotion {
+    /// The product.
+    pub product_id: String,
+    /// Whether it begins.
+    #[serde(rename = "active")]
+    pub is_active: bool,
+    /// What the customer saves.
+    pub discount_percent: u32,
+    /// Units in stock.
+    pub current_stock: i64,
+    /// Above this many the product is offered.
+    pub overstock: i64,
+}

@@ -18,3 +18,13 @@ pub const SHIPMENTS: &str = "shipments";
 pub const LOYALTY_POINTS: &str = "loyalty-points";
 /// What each customer was told, by customer.
 pub const CUSTOMER_NOTIFICATIONS: &str = "customer-notifications";
+/// Orders, by store.
+pub const STORE_ORDERS: &str = "store-orders";
+/// Orders and revenue of every store and hour, by store.
+pub const SALES_BY_STORE: &str = "sales-by-store";
+/// Whether each product can be bought, by product.
+pub const PRODUCT_AVAILABILITY: &str = "product-availability";
+/// What is offered, by product.
+pub const PROMOTIONS: &str = "promotions";
+/// What customers do not usually do, by customer.
+pub const FRAUD_ALERTS: &str = "fraud-alerts";

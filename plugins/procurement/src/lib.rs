@@ -1,7 +1,7 @@
 //! Orders what runs low, at least what is missing, and never twice.
 //!
-//! Reads `inventory-updates`, derives `purchase-orders` and, as every supplier here delivers at once,
-//! `stock-receipts`. The receipts go back into the stock, whose updates come here again: a declared cycle.
+//! Reads `inventory-updates`, derives `purchase-orders`. What the supplier delivers for them goes back into the stock,
+//! whose updates come here again: a declared cycle.
 //!
 //! - *Missing* is the threshold less what is in stock and less what is on order. Only when the stock is below the
 //!   threshold, and something is missing, is an order placed: for what is missing, rounded up to whole lots of
@@ -12,13 +12,12 @@
 //! - So the cycle settles. A receipt moves units from *on order* to *in stock* and changes nothing about their sum,
 //!   which was at least the threshold when it was ordered: the update that a receipt causes never orders anything,
 //!   and each sale orders at most once.
-//! - Each purchase order has exactly one receipt, of the same quantity and from the same update.
 //!
 //! State: the key is the product, the value its [`Supply`] as JSON.
 
 use std::collections::BTreeMap;
 
-use orders::{Cause, InventoryUpdate, PurchaseOrder, StockReceipt, topics};
+use orders::{Cause, InventoryUpdate, PurchaseOrder, topics};
 use serde::{Deserialize, Serialize};
 use tidemill_plugin_sdk::{Event, Failure, Plugin, Record, Step, plugin};
 
@@ -45,13 +44,7 @@ impl Plugin for Procurement {
             supply.open.remove(purchase_order_id);
         }
         if let Some(order) = order(step, update, &supply)? {
-            let receipt = StockReceipt {
-                purchase_order_id: order.purchase_order_id.clone(),
-                product_id: product.clone(),
-                quantity: order.quantity,
-            };
             step.emit(event, topics::PURCHASE_ORDERS, Record::json(&order)?.key(&product))?;
-            step.emit(event, topics::STOCK_RECEIPTS, Record::json(&receipt)?.key(&product))?;
             supply.placed += 1;
             supply.open.insert(order.purchase_order_id, order.quantity);
         }
@@ -126,20 +119,18 @@ mod tests {
     }
 
     #[test]
-    fn a_low_stock_is_ordered_in_whole_lots_and_delivered() {
+    fn a_low_stock_is_ordered_in_whole_lots() {
         let outcome = run(&mut step(), &sale(12, -30));
         let order = json!({ "purchaseOrderId": "milk-1", "productId": "milk", "quantity": 48, "missing": 40,
             "currentStock": -30, "onOrder": 0, "threshold": 10 });
-        let receipt = json!({ "purchaseOrderId": "milk-1", "productId": "milk", "quantity": 48 });
-        let topics: Vec<_> = outcome.emitted.iter().map(|emitted| emitted.topic.as_str()).collect();
-        assert_eq!(topics, [topics::PURCHASE_ORDERS, topics::STOCK_RECEIPTS]);
-        assert_eq!([outcome.emitted[0].json(), outcome.emitted[1].json()], [order, receipt]);
+        let [emitted] = &outcome.emitted[..] else { panic!("{:?}", outcome.emitted) };
+        assert_eq!((emitted.topic.as_str(), emitted.json()), (topics::PURCHASE_ORDERS, order));
     }
 
     #[test]
     fn what_is_under_way_is_not_ordered_again_but_what_is_added_is() {
         let mut step = step();
-        assert_eq!(run(&mut step, &sale(10, 9)).emitted.len(), 2, "24 ordered, 1 was missing");
+        assert_eq!(run(&mut step, &sale(10, 9)).emitted.len(), 1, "24 ordered, 1 was missing");
         assert_eq!(run(&mut step, &sale(9, 0)).emitted.len(), 0, "24 on order, 10 missing");
         let more = run(&mut step, &sale(0, -20));
         assert_eq!(

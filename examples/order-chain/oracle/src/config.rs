@@ -17,6 +17,25 @@ pub struct Config {
     pub cents_per_point: i64,
     /// The balance from which each tier holds.
     pub tiers: BTreeMap<String, i64>,
+    /// Above this many units a product is offered.
+    pub overstock: PerProduct,
+    /// What the customer saves then.
+    pub discount_percent: i64,
+    /// What is unusual.
+    pub fraud: FraudRules,
+}
+
+/// What is unusual of a customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FraudRules {
+    /// How far back orders are recent.
+    pub window_minutes: i64,
+    /// More recent ones than these are too many.
+    pub orders_max: i64,
+    /// More standard deviations above the mean than these are too much.
+    pub deviations: i64,
+    /// How many earlier orders make a habit.
+    pub orders_min: i64,
 }
 
 /// A number that all products have in common, but for exceptions.
@@ -62,6 +81,14 @@ impl Config {
             limit_cents: number("payment.limit-cents")?,
             cents_per_point: number("loyalty.cents-per-point")?,
             tiers: table("loyalty.tiers.")?,
+            overstock: per_product("promotion.overstock")?,
+            discount_percent: number("promotion.discount-percent")?,
+            fraud: FraudRules {
+                window_minutes: number("fraud.window-minutes")?,
+                orders_max: number("fraud.orders-max")?,
+                deviations: number("fraud.deviations")?,
+                orders_min: number("fraud.orders-min")?,
+            },
         })
     }
 

@@ -17,18 +17,28 @@ pub(crate) const PAYMENT_PROCESSING: &str = "payment-processing";
 pub(crate) const SHIPMENTS: &str = "shipments";
 pub(crate) const LOYALTY_POINTS: &str = "loyalty-points";
 pub(crate) const CUSTOMER_NOTIFICATIONS: &str = "customer-notifications";
+pub(crate) const STORE_ORDERS: &str = "store-orders";
+pub(crate) const SALES_BY_STORE: &str = "sales-by-store";
+pub(crate) const PRODUCT_AVAILABILITY: &str = "product-availability";
+pub(crate) const PROMOTIONS: &str = "promotions";
+pub(crate) const FRAUD_ALERTS: &str = "fraud-alerts";
 
 /// The topics, with those that their records may derive from.
-pub(crate) const SOURCES: [(&str, &[&str]); 9] = [
+pub(crate) const SOURCES: [(&str, &[&str]); 14] = [
     (CUSTOMER_ORDERS, &[]),
     (ORDER_LINES, &[CUSTOMER_ORDERS]),
     (INVENTORY_UPDATES, &[ORDER_LINES, STOCK_RECEIPTS]),
     (PURCHASE_ORDERS, &[INVENTORY_UPDATES]),
-    (STOCK_RECEIPTS, &[INVENTORY_UPDATES]),
+    (STOCK_RECEIPTS, &[PURCHASE_ORDERS]),
     (PAYMENT_PROCESSING, &[CUSTOMER_ORDERS]),
     (SHIPMENTS, &[CUSTOMER_ORDERS, PAYMENT_PROCESSING]),
     (LOYALTY_POINTS, &[CUSTOMER_ORDERS]),
     (CUSTOMER_NOTIFICATIONS, &[CUSTOMER_ORDERS, SHIPMENTS, LOYALTY_POINTS]),
+    (STORE_ORDERS, &[CUSTOMER_ORDERS]),
+    (SALES_BY_STORE, &[STORE_ORDERS]),
+    (PRODUCT_AVAILABILITY, &[INVENTORY_UPDATES]),
+    (PROMOTIONS, &[INVENTORY_UPDATES]),
+    (FRAUD_ALERTS, &[CUSTOMER_ORDERS]),
 ];
 
 /// A record of one of the chain's topics.

@@ -5,9 +5,12 @@
 //! shares no code with plugins or broker: that two programs agree, written apart, is what makes it a proof.
 //!
 //! ```text
-//!  orders file ──► customer-orders ──► order-lines ──► inventory-updates ──► purchase-orders
-//!                        │                                     ▲        └──► stock-receipts ─┐
-//!                        │                                     └─────────────────────────────┘
+//!  orders file ──► customer-orders ──► order-lines ──► inventory-updates ──► purchase-orders ──► stock-receipts
+//!                        │                                ▲   ├──► product-availability                │
+//!                        │                                │   └──► promotions                          │
+//!                        │                                └────────────────────────────────────────────┘
+//!                        ├──► store-orders ──► sales-by-store
+//!                        ├──► fraud-alerts
 //!                        ├──► payment-processing ──► shipments ─────┐
 //!                        ├──► loyalty-points ───────────────────────┼──► customer-notifications
 //!                        └──────────────────────────────────────────┘
@@ -21,25 +24,31 @@
 //! - `lineage`: every derived record has a parent that exists, in a partition that holds all of its
 //!   key, and no two records of one source ever change places;
 //! - `customers`: payments, shipments, points, balances, tiers and notifications of every order;
-//! - `products`: lines, stocks and purchase orders of every product, and that no shortage is open
-//!   at the end.
+//! - `fraud`: alerts, by a second count of what each customer usually does;
+//! - `products`: lines, stocks, purchase orders, availability and promotions of every product, and that no shortage is
+//!   open at the end;
+//! - `stores`: orders and revenue of every store and hour, how they run, close and are corrected, and that the last value
+//!   is that of the orders themselves.
 //!
 //! An altered record is one violation, and perhaps some more where others followed from it.
 #![forbid(unsafe_code)]
 
 mod config;
 mod customers;
+mod fraud;
 mod history;
 mod lineage;
 mod money;
 mod orders;
 mod products;
+mod stores;
+mod time;
 mod violation;
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
-pub use config::{Config, PerProduct};
+pub use config::{Config, FraudRules, PerProduct};
 pub use history::Rec;
 pub use violation::Violation;
 
@@ -48,7 +57,7 @@ use violation::Violations;
 
 /// Everything that is wrong with a history of the chain: nothing, if each step happened exactly once.
 ///
-/// `orders` is the file that was produced, one JSON order a line. `topics` holds all records of the nine topics,
+/// `orders` is the file that was produced, one JSON order a line. `topics` holds all records of the chain's topics,
 /// by their names; the records of a topic may come in any order. At most 1,000 violations are told in full.
 pub fn check(orders: impl BufRead, config: &Config, topics: BTreeMap<String, Vec<Rec>>) -> Vec<Violation> {
     let mut violations = Violations::default();
@@ -56,6 +65,8 @@ pub fn check(orders: impl BufRead, config: &Config, topics: BTreeMap<String, Vec
     let orders = orders::check(orders, &history, &mut violations);
     lineage::check(&history, &mut violations);
     customers::check(&orders, config, &history, &mut violations);
+    fraud::check(&orders, config, &history, &mut violations);
     products::check(&orders, config, &history, &mut violations);
+    stores::check(&orders, &history, &mut violations);
     violations.into_list()
 }

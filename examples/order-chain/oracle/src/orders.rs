@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::history::{CUSTOMER_ORDERS, History, Position};
 use crate::money::cents;
+use crate::time;
 use crate::violation::Violations;
 
 /// An order of the file, in cents.
@@ -19,6 +21,10 @@ pub(crate) struct Order {
     pub(crate) items: Vec<Item>,
     pub(crate) total_cents: i64,
     pub(crate) timestamp: String,
+    /// The same, in milliseconds since 1970.
+    pub(crate) time_ms: i64,
+    /// As it was written.
+    pub(crate) value: Value,
     /// Partition and offset of its record; none if the topic has it not.
     pub(crate) place: Option<(u32, u64)>,
 }
@@ -151,7 +157,9 @@ fn parse(json: &[u8]) -> Option<Order> {
         id: order.order_id,
         customer: order.customer_id,
         store: order.store_id,
+        time_ms: time::milliseconds(&order.timestamp)?,
         timestamp: order.timestamp,
+        value: serde_json::from_slice(json).ok()?,
         place: None,
     })
 }

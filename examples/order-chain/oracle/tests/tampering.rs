@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use order_chain_oracle::{Config, PerProduct, Rec, Violation, check};
+use order_chain_oracle::{Config, FraudRules, PerProduct, Rec, Violation, check};
 use serde_json::{Value, json};
 
 type Topics = BTreeMap<String, Vec<Rec>>;
@@ -27,10 +27,13 @@ fn config() -> Config {
         limit_cents: 10_000,
         cents_per_point: 100,
         tiers: BTreeMap::from([("bronze".into(), 0), ("silver".into(), 3)]),
+        overstock: PerProduct { default: 2, exceptions: BTreeMap::from([("bread".into(), 3)]) },
+        discount_percent: 20,
+        fraud: FraudRules { window_minutes: 5, orders_max: 1, deviations: 2, orders_min: 1 },
     }
 }
 
-/// Customers and products have a partition each.
+/// Customers and products have a partition each; the store shares one.
 fn partition(key: &str) -> u32 {
     u32::from(["bob", "bread"].contains(&key))
 }
@@ -65,10 +68,10 @@ impl Builder {
         let [current, threshold] = stock;
         let order = json!({ "purchaseOrderId": id, "productId": product, "quantity": quantity,
             "missing": threshold - current, "currentStock": current, "onOrder": 0, "threshold": threshold });
-        self.add("purchase-orders", Some(parent), product, order);
+        let placed = self.add("purchase-orders", Some(parent), product, order);
         let receipt = json!({ "purchaseOrderId": id, "productId": product, "quantity": quantity });
         let cause = json!({ "kind": "receipt", "purchaseOrderId": id });
-        (self.add("stock-receipts", Some(parent), product, receipt), cause)
+        (self.add("stock-receipts", Some(&placed), product, receipt), cause)
     }
 }
 
@@ -104,16 +107,49 @@ fn history() -> Topics {
 
     let low = h.update(&lines[0], "milk", [3, 1, 2], sale("o1", 1));
     let (receipt, received) = h.supply(&low, "milk", [1, 2], 4);
-    h.update(&lines[2], "milk", [1, -2, 2], sale("o2", 1));
-    h.update(&receipt, "milk", [-2, 2, 2], received);
+    let short = h.update(&lines[2], "milk", [1, -2, 2], sale("o2", 1));
+    let milk = [low, short, h.update(&receipt, "milk", [-2, 2, 2], received)];
 
-    h.update(&lines[1], "bread", [2, 1, 1], sale("o1", 2));
+    let first = h.update(&lines[1], "bread", [2, 1, 1], sale("o1", 2));
     let low = h.update(&lines[3], "bread", [1, 0, 1], sale("o3", 1));
     let (receipt, received) = h.supply(&low, "bread", [0, 1], 4);
-    h.update(&lines[4], "bread", [0, 0, 1], sale("o3", 2));
-    h.update(&receipt, "bread", [0, 4, 1], received);
+    let still = h.update(&lines[4], "bread", [0, 0, 1], sale("o3", 2));
+    let bread = [first, low, still, h.update(&receipt, "bread", [0, 4, 1], received)];
+
+    // What the shop shows of them.
+    let available = |product: &str, is: bool| json!({ "productId": product, "available": is });
+    let offer = |product: &str, is: bool, stock: i64, overstock: i64| {
+        json!({ "productId": product, "active": is,
+        "discountPercent": 20, "currentStock": stock, "overstock": overstock })
+    };
+    h.add("product-availability", Some(&milk[0]), "milk", available("milk", true));
+    h.add("product-availability", Some(&milk[1]), "milk", available("milk", false));
+    h.add("product-availability", Some(&milk[2]), "milk", available("milk", true));
+    h.add("product-availability", Some(&bread[0]), "bread", available("bread", true));
+    h.add("product-availability", Some(&bread[1]), "bread", available("bread", false));
+    h.add("product-availability", Some(&bread[3]), "bread", available("bread", true));
+    h.add("promotions", Some(&bread[3]), "bread", offer("bread", true, 4, 3));
+
+    // The store: an hour that runs, closes, and is corrected.
+    let at_store: Vec<_> = [o1, o2, o3]
+        .into_iter()
+        .zip(ORDERS.lines())
+        .map(|(order, line)| h.add("store-orders", Some(order), "s", serde_json::from_str(line).unwrap()))
+        .collect();
+    let sales = |orders: u64, cents: i64, is_final: bool, is_correction: bool| {
+        json!({ "storeId": "s",
+        "hourBeginsMs": 1_483_268_400_000_u64, "orders": orders, "revenueCents": cents, "final": is_final,
+        "correction": is_correction })
+    };
+    h.add("sales-by-store", Some(&at_store[0]), "s", sales(1, 226, false, false));
+    h.add("sales-by-store", Some(&at_store[1]), "s", sales(2, 50_226, false, false));
+    h.add("sales-by-store", Some(&at_store[1]), "s", sales(2, 50_226, true, false));
+    h.add("sales-by-store", Some(&at_store[2]), "s", sales(3, 50_326, true, true));
 
     // The customers.
+    let alert = json!({ "kind": "velocity", "orderId": "o3", "customerId": "ann", "amountCents": 100,
+        "recentOrders": 2, "knownOrders": 1 });
+    h.add("fraud-alerts", Some(o3), "ann", alert);
     let told = |kind: &str, customer: &str, order: &str, subject: &str| json!({ "kind": kind, "customerId": customer, "orderId": order, "subject": subject });
     let totals = [226, 50_000, 100];
     let points = [(2, 2, "bronze", "bronze"), (500, 500, "bronze", "silver"), (1, 3, "bronze", "silver")];
@@ -338,6 +374,13 @@ fn the_configuration_is_read_from_what_the_guests_are_told() {
         ("loyalty.cents-per-point", "100"),
         ("loyalty.tiers.bronze", "0"),
         ("loyalty.tiers.silver", "3"),
+        ("promotion.overstock.default", "2"),
+        ("promotion.overstock.exceptions.bread", "3"),
+        ("promotion.discount-percent", "20"),
+        ("fraud.window-minutes", "5"),
+        ("fraud.orders-max", "1"),
+        ("fraud.deviations", "2"),
+        ("fraud.orders-min", "1"),
         ("email.sender", "nobody"),
     ];
     let values: BTreeMap<_, _> = values.map(|(key, value)| (key.to_owned(), value.to_owned())).into();

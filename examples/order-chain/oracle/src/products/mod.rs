@@ -1,6 +1,7 @@
 //! The products' side: the lines of each order, and then, product by product, its stock and what was ordered.
 
 mod lines;
+mod shop;
 mod stock;
 mod supply;
 
@@ -38,6 +39,7 @@ pub(crate) fn check(orders: &[Order], config: &Config, history: &History<'_>, vi
         let seen = stock::walk(product, updates, config, history, violations);
         stock::balance(product, sold.remove(product).unwrap_or(0), &seen, config, history, violations);
         supply::walk(product, &seen, config, history, violations);
+        shop::walk(product, &seen, config, history, violations);
     }
     for product in sold.keys() {
         violations.add(INVENTORY_UPDATES, None, format_args!("product {product} was sold and has no update"));

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::history::{History, INVENTORY_UPDATES, ORDER_LINES, Rec, STOCK_RECEIPTS};
+use crate::history::{History, INVENTORY_UPDATES, ORDER_LINES, PURCHASE_ORDERS, Rec, STOCK_RECEIPTS};
 use crate::violation::Violations;
 
 /// What an update changed, as it says itself.
@@ -84,7 +84,9 @@ pub(super) fn balance(
 ) {
     let updates =
         seen.iter().map(|update| (INVENTORY_UPDATES, update.record.partition, update.record.offset));
-    let receipts = updates.flat_map(|update| history.children(STOCK_RECEIPTS, update));
+    let placed = updates.flat_map(|update| history.children(PURCHASE_ORDERS, update));
+    let receipts = placed
+        .flat_map(|order| history.children(STOCK_RECEIPTS, (PURCHASE_ORDERS, order.partition, order.offset)));
     let quantities = receipts.filter_map(|receipt| receipt.json()?["quantity"].as_i64());
     let received: i64 = quantities.sum();
     let opening = config.opening_stock.of(product);

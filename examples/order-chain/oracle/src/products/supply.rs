@@ -44,7 +44,10 @@ pub(super) fn walk(
         }
         let at = (INVENTORY_UPDATES, update.record.partition, update.record.offset);
         history.compare(PURCHASE_ORDERS, &[at], order.as_slice(), violations);
-        history.compare(STOCK_RECEIPTS, &[at], receipt.as_slice(), violations);
+        for placed in history.children(PURCHASE_ORDERS, at) {
+            let at = (PURCHASE_ORDERS, placed.partition, placed.offset);
+            history.compare(STOCK_RECEIPTS, &[at], receipt.as_slice(), violations);
+        }
     }
     for id in on_order.keys() {
         violations.add(STOCK_RECEIPTS, None, format_args!("purchase order {id} never came into the stock"));
