@@ -41,7 +41,7 @@ use super::inbox::Inbox;
 use super::item::{Content, Item};
 use super::report::{Phase, Report};
 use crate::components::Components;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, StepInFlight};
 use crate::shards::ahead::Runner;
 use crate::shards::leader::Leader;
 
@@ -271,9 +271,15 @@ impl Pump {
             }
             self.report.enter(Phase::Retrying, &reason);
             let stays = Outcome::Failed { attempts, reason };
-            self.commit(std::slice::from_ref(item), 0, stays, Effects::default())
-                .await?
-                .map_err(|_| End::MovedOn)?;
+            self.commit(
+                std::slice::from_ref(item),
+                0,
+                stays,
+                Effects::default(),
+                self.metrics.step_in_flight(),
+            )
+            .await?
+            .map_err(|_| End::MovedOn)?;
             let pause = RETRY_PAUSE.saturating_mul(1 << (attempts - 1).min(10)).min(RETRY_PAUSE_MAX);
             self.runner.aside(self.world.clock.sleep(pause)).await;
             match self.attempt(plugin, handed, std::slice::from_ref(item), attempts, pace).await? {
@@ -293,14 +299,17 @@ impl Pump {
                 tracing::warn!(plugin = self.spec.name, task = %self.task, reason, "gives a record up");
                 let effects = dead_letter::effects(&self.spec, &item[0], &reason, attempts);
                 let outcome = Outcome::DeadLettered { reason };
-                self.commit(item, 1, outcome, effects).await?.map_err(|_| End::MovedOn)?;
+                self.commit(item, 1, outcome, effects, self.metrics.step_in_flight())
+                    .await?
+                    .map_err(|_| End::MovedOn)?;
                 self.report.enter(Phase::Running, "");
                 Ok(())
             }
             AfterAttempts::Stop => {
                 tracing::error!(plugin = self.spec.name, task = %self.task, reason, "stops");
                 self.report.enter(Phase::Stopped, &reason);
-                self.commit(item, 0, Outcome::Stopped { reason }, Effects::default()).await?.ok();
+                let (stops, in_flight) = (Outcome::Stopped { reason }, self.metrics.step_in_flight());
+                self.commit(item, 0, stops, Effects::default(), in_flight).await?.ok();
                 Err(End::MovedOn)
             }
         }
@@ -323,7 +332,7 @@ impl Pump {
         attempt: u32,
         pace: &mut Pace,
     ) -> Result<Result<(), Failure>, End> {
-        let _in_flight = self.metrics.step_in_flight();
+        let in_flight = self.metrics.step_in_flight();
         let mut clocks = self
             .look(|head| tables::read::<EventTimeRow>(head, &Key::EventTime(self.task)))?
             .unwrap_or_default();
@@ -358,7 +367,7 @@ impl Pump {
         pace.took(items.len(), outcome.usage.cpu);
         self.report.used(outcome.usage, outcome.log);
         let failure = match outcome.result {
-            Ok(effects) => match self.commit(items, items.len(), Outcome::Done, effects).await? {
+            Ok(effects) => match self.commit(items, items.len(), Outcome::Done, effects, in_flight).await? {
                 Ok(()) => return Ok(Ok(())),
                 Err(StepRefused::Fenced) => return Err(End::MovedOn),
                 Err(refused) => Failure::Refused(refused),
@@ -379,6 +388,7 @@ impl Pump {
         consumed: usize,
         outcome: Outcome,
         effects: Effects,
+        in_flight: StepInFlight,
     ) -> Result<Result<(), StepRefused>, End> {
         let row = self.row()?;
         let mut positions: Vec<Offset> = row.positions.iter().map(|(_, next)| *next).collect();
@@ -398,6 +408,7 @@ impl Pump {
         }
         let sources: Vec<Source> = items.iter().map(|item| item.source).collect();
         let made = Made {
+            _in_flight: in_flight,
             events: (consumed - fired.len()) as u64,
             records: effects.emitted.len() as u64,
             dead_letters: u64::from(matches!(outcome, Outcome::DeadLettered { .. })),
@@ -456,13 +467,15 @@ impl Pump {
 
 /// What a committed step has made.
 struct Made {
+    /// Until it is dropped, the step is on its way.
+    _in_flight: StepInFlight,
     events: u64,
     records: u64,
     dead_letters: u64,
 }
 
 impl Made {
-    fn count(&self, report: &Report, metrics: &Metrics, spec: &TaskSpec) {
+    fn count(self, report: &Report, metrics: &Metrics, spec: &TaskSpec) {
         report.committed(self.events, self.records, self.dead_letters);
         metrics.step_committed(&spec.name, self.events, self.records, self.dead_letters);
     }

@@ -135,7 +135,7 @@ pub(crate) fn check(file: impl BufRead, history: &History<'_>, violations: &mut 
 
 /// The same bytes, or else the same JSON.
 fn same(record: &[u8], line: &[u8]) -> bool {
-    let json = |bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok();
+    let json = |bytes| serde_json::from_slice::<Value>(bytes).ok();
     record == line.trim_ascii() || json(record) == json(line)
 }
 
