@@ -24,6 +24,8 @@ pub(super) enum Part {
     Array(Shape),
     /// So many plain elements of this size.
     Plain(usize),
+    /// So many strings, one behind the other.
+    Texts,
     /// One of these, followed by its tagged fields.
     Struct(Shape),
     /// Only in this version and later.
@@ -35,7 +37,7 @@ pub(super) enum Part {
     Tagged(u32, i16, &'static Part),
 }
 
-use Part::{Array, Blob, Fixed, Plain, Since, Struct, Tagged, Text, Within};
+use Part::{Array, Blob, Fixed, Plain, Since, Struct, Tagged, Text, Texts, Within};
 
 /// How a version writes what a shape names.
 #[derive(Debug, Clone, Copy)]
@@ -136,6 +138,11 @@ impl<'a> Walker<'a> {
             Plain(size) => {
                 let count = self.length()?.unwrap_or(0);
                 self.skip(count.saturating_mul(size), "an array").map(drop)
+            }
+            Texts => {
+                let count = self.length()?.unwrap_or(0);
+                self.spend(count, "the count of an array")?;
+                (0..count).try_for_each(|_| self.part(&Text))
             }
             Struct(parts) => self.fields(parts),
             Since(first, part) if self.form.version >= first => self.part(part),
