@@ -57,9 +57,21 @@ pub(super) fn walk(
     form: Form,
     elements: usize,
 ) -> Result<(), Malformed> {
+    let end = walk_to_end(bytes, at, shape, form, elements)?;
+    if end == bytes.len() { Ok(()) } else { Err(Malformed { what: "bytes behind the message", at: end }) }
+}
+
+/// As [`walk`], but returns where the message ends; bytes may follow it.
+pub(super) fn walk_to_end(
+    bytes: &[u8],
+    at: usize,
+    shape: Shape,
+    form: Form,
+    elements: usize,
+) -> Result<usize, Malformed> {
     let mut walker = Walker { bytes, at, form, elements, blobs: None };
     walker.fields(shape)?;
-    if walker.at == bytes.len() { Ok(()) } else { Err(walker.malformed("bytes behind the message")) }
+    Ok(walker.at)
 }
 
 /// Walks a request's head: API, version, correlation id, the client's name, and tagged fields. Returns where it ends.
