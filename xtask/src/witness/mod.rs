@@ -8,6 +8,7 @@
 mod judge;
 mod kcat;
 mod log;
+mod mailer;
 mod ours;
 mod tools;
 
@@ -21,7 +22,7 @@ use serde_json::Value;
 use xtask::places;
 use xtask::process::Broker;
 
-use crate::build;
+use crate::{build, plugins};
 use judge::{Judge, TIME};
 use tools::Tool;
 
@@ -33,10 +34,13 @@ const WITNESSES: [(&str, Option<Tool>); 5] = [
     ("kafkajs", Some(Tool::Node)),
     ("java", Some(Tool::Java)),
 ];
+/// The mailer of examples/, which runs like a witness and bears none.
+const MAILER: &str = "mailer";
 /// The time by which offsets are looked for: in the middle of what `ours` writes.
 const MIDDLE: i64 = TIME + 25_000;
 
-/// Let Kafka's own clients use a broker, and compare what they saw: kcat, confluent, kafka-python, kafkajs, java.
+/// Let Kafka's own clients use a broker, and compare what they saw: kcat, confluent, kafka-python, kafkajs, java;
+/// and the mailer of examples/.
 #[derive(Debug, Default, Args)]
 pub struct Witness {
     /// Which of them; all when left out.
@@ -53,6 +57,9 @@ impl Witness {
     /// When anything is not as it should be.
     pub fn run(mut self) -> anyhow::Result<()> {
         self.chosen()?;
+        if self.is_asked(MAILER) {
+            plugins::build()?;
+        }
         let program = self.program.take().map_or_else(build::tidemill, Ok)?;
         self.run_with(&program)
     }
@@ -104,17 +111,25 @@ impl Witness {
             judge.second(&said).with_context(|| format!("{name}, after the kill"))?;
             println!("{name}: found what it had committed, and the records there");
         }
+        if self.is_asked(MAILER) {
+            Tool::Python("").prepare()?;
+            println!("{MAILER}: {}", mailer::run(&broker, &tcp, &folder).context(MAILER)?);
+        }
         broker.stop()?;
         Ok(())
     }
 
     fn chosen(&self) -> anyhow::Result<Vec<(&'static str, Option<Tool>)>> {
         let known = WITNESSES.map(|(name, _)| name);
-        if let Some(unknown) = self.names.iter().find(|name| !known.contains(&name.as_str())) {
-            bail!("there is no witness {unknown}: {}", known.join(", "));
+        let is_known = |name: &String| known.contains(&name.as_str()) || name == MAILER;
+        if let Some(unknown) = self.names.iter().find(|name| !is_known(name)) {
+            bail!("there is no witness {unknown}: {}, {MAILER}", known.join(", "));
         }
-        let is_asked = |name: &str| self.names.is_empty() || self.names.iter().any(|asked| asked == name);
-        Ok(WITNESSES.into_iter().filter(|(name, _)| is_asked(name)).collect())
+        Ok(WITNESSES.into_iter().filter(|(name, _)| self.is_asked(name)).collect())
+    }
+
+    fn is_asked(&self, name: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|asked| asked == name)
     }
 }
 

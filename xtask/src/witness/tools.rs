@@ -76,8 +76,8 @@ impl Tool {
         let (sources, home) = (self.sources(), self.home());
         let mut command = match self {
             Tool::Python(script) => {
-                let mut python = Command::new(home.join("bin/python"));
-                python.env("PYTHONDONTWRITEBYTECODE", "1").arg(sources.join(script));
+                let mut python = Tool::python();
+                python.arg(sources.join(script));
                 python
             }
             Tool::Node => {
@@ -112,6 +112,14 @@ impl Tool {
             said.lines().last().unwrap_or("nothing")
         );
         said.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+    }
+
+    /// Python with what its witnesses stand on.
+    pub fn python() -> Command {
+        let mut python = Command::new(Tool::Python("").home().join("bin/python"));
+        // No traces beside the sources.
+        python.env("PYTHONDONTWRITEBYTECODE", "1");
+        python
     }
 
     fn name(self) -> &'static str {
