@@ -29,16 +29,18 @@ pub struct NewOffset {
     pub metadata: String,
 }
 
+/// Whether an offset is kept.
+pub type Verdict = Result<(), Rejection>;
+
 /// Looks at what a group commits, and makes the entry of what is to be kept, if any. Each offset has its verdict.
 ///
 /// # Errors
 /// A [`Fault`] of the storage.
-#[allow(clippy::type_complexity, reason = "verdicts, and perhaps an entry")]
 pub fn decide(
     deciding: &Deciding,
     group: &str,
     offsets: &[NewOffset],
-) -> Result<(Vec<Result<(), Rejection>>, Option<Entry>), Fault> {
+) -> Result<(Vec<Verdict>, Option<Entry>), Fault> {
     let append_time = deciding.append_time()?;
     let mut verdicts = Vec::with_capacity(offsets.len());
     let mut kept = Vec::new();
@@ -63,7 +65,7 @@ pub fn decide(
     Ok((verdicts, Some(entry)))
 }
 
-fn judge(head: &dyn View, new: &NewOffset) -> Result<Result<(), Rejection>, Fault> {
+fn judge(head: &dyn View, new: &NewOffset) -> Result<Verdict, Fault> {
     let (bytes, limit) = (new.metadata.len(), limits::OFFSET_METADATA_BYTES_MAX);
     if bytes > limit {
         return Ok(Err(Rejection::OffsetMetadata { bytes, limit }));
@@ -87,6 +89,22 @@ pub(super) fn apply(tables: &mut dyn Tables, entry: &Entry) -> Result<(), Fault>
         tables::write(tables, &Key::GroupOffset(new.at, group.clone()), &row);
     }
     Ok(())
+}
+
+/// Forgets what groups committed for a partition: for whoever removes it.
+///
+/// # Errors
+/// A [`Fault`] of the storage.
+pub fn forget(tables: &mut dyn Tables, at: TopicPartition) -> Result<(), Fault> {
+    let start = Key::GroupOffset(at, String::new()).encode();
+    let end = end_of_prefix(&start);
+    loop {
+        let rows = tables.scan(&start, end.as_deref(), limits::GROUP_OFFSETS_PAGE)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        rows.into_iter().for_each(|(key, _)| tables.delete(key));
+    }
 }
 
 fn read(meta: &Bytes) -> Result<(String, Vec<NewOffset>), Malformed> {

@@ -3,7 +3,7 @@
 use tidemill_core::rejection::Rejection;
 use tidemill_core::rows::GroupOffsetRow;
 use tidemill_core::seams::Timestamp;
-use tidemill_core::shard::group_offsets::{self, NewOffset};
+use tidemill_core::shard::group_offsets::{self, NewOffset, Verdict};
 use tidemill_core::tables::{Key, Tables};
 use tidemill_protocol::ids::{Offset, TopicPartition};
 
@@ -13,7 +13,7 @@ fn new(at: TopicPartition, offset: u64, metadata: &str) -> NewOffset {
     NewOffset { at, offset: Offset(offset), leader_epoch: 3, metadata: metadata.to_owned() }
 }
 
-fn commit(mill: &mut Mill, group: &str, offsets: &[NewOffset]) -> Vec<Result<(), Rejection>> {
+fn commit(mill: &mut Mill, group: &str, offsets: &[NewOffset]) -> Vec<Verdict> {
     let (verdicts, entry) = mill.decide(|deciding| group_offsets::decide(deciding, group, offsets)).unwrap();
     entry.into_iter().for_each(|entry| mill.propose(entry));
     verdicts
@@ -86,4 +86,17 @@ fn all_of_it_is_read_in_pages() {
             (0..3).flat_map(|n| ["a", "b"].map(|group| (n, group.to_owned(), u64::from(n)))).collect();
         assert_eq!(found, expected, "{limit} a page");
     }
+}
+
+#[test]
+fn a_partition_is_forgotten_with_what_was_committed_for_it() {
+    let mut mill = Mill::holding(&[ORDERS, at(1, 1)]);
+    for number in 0..1_500 {
+        commit(&mut mill, &format!("group {number}"), &[new(ORDERS, 1, ""), new(at(1, 1), 2, "")]);
+    }
+    mill.commit();
+    group_offsets::forget(&mut mill.applied, ORDERS).unwrap();
+    let (rows, _) = group_offsets::page(&mill.applied, &Key::table(Key::GROUP_OFFSETS), 10_000).unwrap();
+    assert_eq!(rows.len(), 1_500);
+    assert!(rows.iter().all(|(place, ..)| *place == at(1, 1)));
 }

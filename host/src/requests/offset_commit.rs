@@ -12,7 +12,7 @@ use tidemill_core::ids::ShardId;
 use tidemill_core::limits;
 use tidemill_core::rejection::Rejection;
 use tidemill_core::seams::BoxFuture;
-use tidemill_core::shard::group_offsets::{self, NewOffset};
+use tidemill_core::shard::group_offsets::{self, NewOffset, Verdict};
 use tidemill_protocol::api::Response;
 use tidemill_protocol::api::messages::offset_commit_request::OffsetCommitRequestPartition;
 use tidemill_protocol::api::messages::offset_commit_response::{
@@ -40,7 +40,7 @@ enum Answer {
 }
 
 /// What a shard makes of its offsets: a verdict each, or what failed for all.
-type Share = Result<Vec<Result<(), Rejection>>, ErrorCode>;
+type Share = Result<Vec<Verdict>, ErrorCode>;
 
 /// Begins to keep what a request holds.
 pub async fn begin(
