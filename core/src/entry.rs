@@ -42,12 +42,15 @@ pub enum EntryKind {
     Control = 5,
     /// A change of the catalog.
     Catalog = 6,
+    /// Offsets that consumers committed.
+    GroupOffsets = 9,
 }
 
 impl EntryKind {
     fn from_number(number: u8) -> Option<EntryKind> {
-        use EntryKind::{Arrival, Catalog, Control, Produce, Shipped, Step};
-        [Produce, Step, Arrival, Shipped, Control, Catalog].into_iter().find(|kind| *kind as u8 == number)
+        use EntryKind::{Arrival, Catalog, Control, GroupOffsets, Produce, Shipped, Step};
+        let kinds = [Produce, Step, Arrival, Shipped, Control, Catalog, GroupOffsets];
+        kinds.into_iter().find(|kind| *kind as u8 == number)
     }
 }
 

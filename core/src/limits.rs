@@ -32,6 +32,14 @@ pub const PRODUCE_PENDING_BYTES_MAX: usize = 256 * MIB;
 pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Record bytes of one fetch response, whatever was asked for.
 pub const FETCH_BYTES_MAX: usize = 8 * MIB;
+/// The name of a consumer group, in bytes.
+pub const GROUP_NAME_BYTES_MAX: usize = 255;
+/// What a client may keep with a committed offset, in bytes: Kafka's own default.
+pub const OFFSET_METADATA_BYTES_MAX: usize = 4 * 1024;
+/// How long a commit of offsets is waited for before its client is told to try again: Kafka's own default.
+pub const OFFSET_COMMIT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Committed offsets that are looked at in one go, where somebody asks for all of a group's.
+pub const GROUP_OFFSETS_PAGE: usize = 1_000;
 
 // ---- topics ------------------------------------------------------------------------------------
 

@@ -21,6 +21,14 @@ pub enum Rejection {
         /// The topic's limit.
         limit: usize,
     },
+    /// What goes with a committed offset is too long.
+    #[error("the metadata of a committed offset have {bytes} bytes, and {limit} are kept")]
+    OffsetMetadata {
+        /// Their size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// A batch of the producer is missing before this one.
     #[error("the next sequence of this producer is {expected}, and the batch begins with {found}", expected = .expected.0, found = .found.0)]
     OutOfOrder {
@@ -91,6 +99,7 @@ impl Rejection {
             Rejection::NoPartition(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             Rejection::Batch(error) => error.code(),
             Rejection::BatchTooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
+            Rejection::OffsetMetadata { .. } => ErrorCode::OFFSET_METADATA_TOO_LARGE,
             Rejection::OutOfOrder { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
             Rejection::LongWritten(_) => ErrorCode::DUPLICATE_SEQUENCE_NUMBER,
             Rejection::Fenced { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,

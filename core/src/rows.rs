@@ -241,3 +241,36 @@ impl Row for PendingRow {
         Ok(PendingRow { index })
     }
 }
+
+/// What a group committed last for a partition: `offset u64 · leader epoch i32 · append time u64 · metadata text`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupOffsetRow {
+    /// The first offset that it has not consumed.
+    pub offset: Offset,
+    /// The leader epoch that the client told with it; -1 when it told none.
+    pub leader_epoch: i32,
+    /// When it was committed.
+    pub append_time: Timestamp,
+    /// Whatever the client wants to be told again.
+    pub metadata: String,
+}
+
+impl Row for GroupOffsetRow {
+    fn encode(&self) -> Bytes {
+        let mut writer = Writer::new();
+        writer.u64(self.offset.0).u32(self.leader_epoch as u32).u64(self.append_time.0).text(&self.metadata);
+        writer.finish()
+    }
+
+    fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes.clone());
+        let row = GroupOffsetRow {
+            offset: Offset(reader.u64("offset")?),
+            leader_epoch: reader.u32("leader epoch")? as i32,
+            append_time: Timestamp(reader.u64("append time")?),
+            metadata: reader.text("metadata")?,
+        };
+        reader.finish("group offset row")?;
+        Ok(row)
+    }
+}

@@ -91,7 +91,7 @@ pub fn scan_with(
 }
 
 /// The least key above `key`.
-fn successor(key: &[u8]) -> Bytes {
+pub fn successor(key: &[u8]) -> Bytes {
     let mut next = key.to_vec();
     next.push(0);
     Bytes::from(next)
@@ -156,6 +156,8 @@ pub enum Key {
     Due(TaskId, TimerKind, i64, Bytes),
     /// 13 · task → [`EventTimeRow`](crate::event_time::EventTimeRow). Changes with every step.
     EventTime(TaskId),
+    /// 20 · topic, partition, consumer group → [`GroupOffsetRow`](crate::rows::GroupOffsetRow).
+    GroupOffset(TopicPartition, String),
     /// 32 · What the cluster knows of itself → [`ClusterRow`](crate::catalog::ClusterRow) as JSON.
     Cluster,
     /// 33 · topic → [`TopicRow`](crate::catalog::TopicRow) as JSON.
@@ -169,6 +171,9 @@ pub enum Key {
 }
 
 impl Key {
+    /// The number of the table that holds what consumer groups committed.
+    pub const GROUP_OFFSETS: u8 = 20;
+
     /// The key's bytes: the table's number, then its fields.
     pub fn encode(&self) -> Bytes {
         let mut writer = Writer::with_capacity(48);
@@ -188,6 +193,7 @@ impl Key {
                 owner(writer.u8(12), *task).u8(*kind as u8).u64(ordered(*at_ms)).raw(name)
             }
             Key::EventTime(task) => owner(writer.u8(13), *task),
+            Key::GroupOffset(at, group) => place(writer.u8(Key::GROUP_OFFSETS), *at).raw(group.as_bytes()),
             Key::Cluster => writer.u8(32),
             Key::Topic(topic) => writer.u8(33).raw(&topic.0),
             Key::TopicName(tenant, name) => names(writer.u8(34), tenant, name),
@@ -237,6 +243,12 @@ impl Key {
                 Key::Due(task, kind, at_ms, r.bytes(rest, "timer")?)
             }
             13 => Key::EventTime(read_owner(r)?),
+            Key::GROUP_OFFSETS => {
+                let at = read_place(r)?;
+                let rest = r.remaining();
+                let group = std::str::from_utf8(&r.bytes(rest, "group")?).map(str::to_owned);
+                Key::GroupOffset(at, group.map_err(|_| r.malformed("group"))?)
+            }
             32 => Key::Cluster,
             33 => Key::Topic(TopicId(r.array("topic")?)),
             34 => read_names(r).map(|(tenant, name)| Key::TopicName(tenant, name))?,
@@ -380,6 +392,7 @@ mod tests {
             Key::Timer(task, TimerKind::AppendTime, Bytes::from_static(b"close")),
             Key::Due(task, TimerKind::EventTime, -7, Bytes::from_static(b"close")),
             Key::EventTime(task),
+            Key::GroupOffset(at, "mailers".to_owned()),
             Key::Cluster,
             Key::Topic(at.topic),
             Key::TopicName(names().0, names().1),

@@ -87,6 +87,12 @@ table! {
     10 MESSAGE_TOO_LARGE false NotApplied
         "The batch is larger than its topic takes (max.message.bytes)."
         "Make smaller batches, or raise the topic's limit."
+    12 OFFSET_METADATA_TOO_LARGE false NotApplied
+        "The words that go with a committed offset are longer than 4 KiB."
+        "Keep them elsewhere, and commit a reference."
+    15 COORDINATOR_NOT_AVAILABLE true Unknown
+        "The shard in which the offset is kept has no leader just now, or lost it before the commit was known."
+        "Try again after a moment: a committed offset may be committed again."
     17 INVALID_TOPIC_EXCEPTION false NotApplied
         "The name cannot be a topic's."
         "Use 1 to 249 of the characters a-z A-Z 0-9 . _ -"
@@ -102,6 +108,15 @@ table! {
     21 INVALID_REQUIRED_ACKS false NotApplied
         "The acknowledgement asked for is none of 0, 1 and all."
         "Ask for one of them; 1 and all both wait for the quorum."
+    22 ILLEGAL_GENERATION false NotApplied
+        "The request names a generation of a consumer group, and groups whose members share partitions are not offered."
+        "Assign partitions yourself (assign, not subscribe): then the generation is -1."
+    24 INVALID_GROUP_ID false NotApplied
+        "The group has no name, or one of more than 255 bytes."
+        "Set group.id to something shorter."
+    25 UNKNOWN_MEMBER_ID false NotApplied
+        "The request names a member of a consumer group, and groups whose members share partitions are not offered."
+        "Assign partitions yourself (assign, not subscribe): then there is no member."
     29 TOPIC_AUTHORIZATION_FAILED false NotApplied
         "The principal may not do this with the topic, or there is none of that name."
         "Ask whoever manages the tenant for a grant."

@@ -9,10 +9,15 @@ use tidemill_protocol::api::messages::{
     create_topics_response::CreatableTopicResult,
     fetch_request::{FetchPartition, FetchTopic},
     fetch_response::{FetchableTopicResponse, PartitionData},
+    find_coordinator_response::Coordinator,
     list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
     list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
     metadata_request::MetadataRequestTopic,
     metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
+    offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic},
+    offset_fetch_response::{
+        OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+    },
     produce_request::{PartitionProduceData, TopicProduceData},
     produce_response::{PartitionProduceResponse, TopicProduceResponse},
 };
@@ -46,6 +51,9 @@ fn requests() -> Vec<Request> {
             CreatableReplicaAssignment::default().with_broker_ids(vec![1.into(), 2.into()]),
         ])
         .with_configs(vec![CreatableTopicConfig::default().with_name(StrBytes::from_static_str("a.b"))]);
+    let noted = OffsetCommitRequestTopic::default()
+        .with_name(name("orders"))
+        .with_partitions(vec![OffsetCommitRequestPartition::default().with_committed_offset(42)]);
     vec![
         Request::ApiVersions(ApiVersionsRequest::default()),
         Request::Metadata(MetadataRequest::default().with_topics(Some(vec![topic]))),
@@ -59,6 +67,12 @@ fn requests() -> Vec<Request> {
             InitProducerIdRequest::default()
                 .with_transactional_id(Some(TransactionalId(StrBytes::from_static_str("t")))),
         ),
+        Request::OffsetCommit(
+            m::OffsetCommitRequest::default().with_generation_id_or_member_epoch(-1).with_topics(vec![noted]),
+        ),
+        // What these two ask about stands in other fields in older versions than in newer ones.
+        Request::OffsetFetch(m::OffsetFetchRequest::default()),
+        Request::FindCoordinator(m::FindCoordinatorRequest::default()),
     ]
 }
 
@@ -114,6 +128,11 @@ fn responses() -> Vec<Response> {
         .with_replication_factor(3)
         .with_error_message(Some(StrBytes::from_static_str("why")));
     let topic = name("orders");
+    let noted =
+        OffsetFetchResponsePartitions::default().with_committed_offset(42).with_committed_leader_epoch(7);
+    let noted = OffsetFetchResponseTopics::default().with_name(topic.clone()).with_partitions(vec![noted]);
+    let committed = OffsetFetchResponseGroup::default().with_topics(vec![noted]).with_error_code(24);
+    let coordinator = Coordinator::default().with_key(StrBytes::from_static_str("mail")).with_port(9_092);
     vec![
         Response::ApiVersions(announced),
         Response::Metadata(
@@ -130,6 +149,9 @@ fn responses() -> Vec<Response> {
         ])),
         Response::CreateTopics(m::CreateTopicsResponse::default().with_topics(vec![created])),
         Response::InitProducerId(InitProducerIdResponse::default().with_producer_id(5.into())),
+        Response::OffsetCommit(m::OffsetCommitResponse::default().with_throttle_time_ms(1)),
+        Response::OffsetFetch(m::OffsetFetchResponse::default().with_groups(vec![committed])),
+        Response::FindCoordinator(m::FindCoordinatorResponse::default().with_coordinators(vec![coordinator])),
     ]
 }
 
@@ -331,5 +353,45 @@ proptest! {
         let frame = [&key.to_be_bytes()[..], &version.to_be_bytes(), &rest].concat();
         let _ = decode_request(Bytes::from(frame));
         let _ = decode_response(key, version, Bytes::from(rest));
+    }
+}
+
+#[test]
+fn librdkafka_may_ask_for_all_topics_with_a_null_that_is_too_long() {
+    // What librdkafka 2.16 sends as Metadata 12, when it asks for all topics.
+    let asked = b"\x00\x03\x00\x0c\x00\x00\x00\x03\x00\x07rdkafka\x00\x00\x00\x00\x00\x01\x00\x00";
+    let (head, request) = decode_request(Bytes::from_static(asked)).unwrap();
+    assert_eq!((head.version, head.client_id.as_deref()), (12, Some("rdkafka")));
+    assert_eq!(
+        request,
+        Request::Metadata(MetadataRequest::default().with_topics(None).with_allow_auto_topic_creation(false))
+    );
+    // More than that is no message, nor is it behind any other.
+    let longer = Bytes::from([&asked[..], b"\x00"].concat());
+    assert!(matches!(decode_request(longer), Err(RequestError::Malformed(_))));
+    let mut versions = asked.to_vec();
+    versions[1] = 18;
+    versions[3] = 0;
+    assert!(matches!(decode_request(Bytes::from(versions)), Err(RequestError::Malformed(_))));
+}
+
+#[test]
+fn versions_that_ask_about_one_group_are_answered_about_one() {
+    let all = responses();
+    let said = |response: &Response, version| {
+        let key = response.spoken().key;
+        decode_response(key, version, encode_response(key, version, 3, response).unwrap()).unwrap()
+    };
+    let [.., committed, found] = &all[..] else { panic!("no responses") };
+    for version in 1..8 {
+        let Response::OffsetFetch(told) = said(committed, version) else { panic!("no offsets") };
+        let partition = &told.topics[0].partitions[0];
+        assert_eq!((partition.committed_offset, told.topics[0].name.0.as_str()), (42, "orders"));
+        assert_eq!(partition.committed_leader_epoch, if version < 5 { -1 } else { 7 });
+        assert_eq!((told.error_code, told.groups.len()), (if version < 2 { 0 } else { 24 }, 0));
+    }
+    for version in 0..4 {
+        let Response::FindCoordinator(told) = said(found, version) else { panic!("no coordinator") };
+        assert_eq!((told.port, told.coordinators.len()), (9_092, 0));
     }
 }

@@ -12,6 +12,7 @@ mod demo;
 mod exactly_once;
 mod plugins;
 mod test;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ enum Chore {
     Plugins,
     Demo(demo::Demo),
     ExactlyOnce(exactly_once::ExactlyOnce),
+    Witness(witness::Witness),
     Bench(bench::Bench),
     Test(test::Test),
     /// Write the pages of docs/ that are made from tables in the source.
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Chore::Plugins => plugins::build().map(drop),
         Chore::Demo(demo) => demo.run(),
         Chore::ExactlyOnce(chore) => chore.run(),
+        Chore::Witness(witness) => witness.run(),
         Chore::Bench(bench) => bench.run(),
         Chore::Test(chore) => chore.run(),
         Chore::Docs => test::write_pages(),

@@ -14,6 +14,7 @@ use xtask::places;
 use crate::demo::Demo;
 use crate::exactly_once::ExactlyOnce;
 use crate::plugins;
+use crate::witness::Witness;
 
 /// Programs that tests start, and the package of Debian that has each.
 const TOOLS: [(&str, &str); 2] = [("cc", "gcc"), ("kcat", "kcat")];
@@ -36,6 +37,7 @@ impl Test {
         let step = |doing: &str| println!("\n==> [{:>4} s] {doing}", start.elapsed().as_secs());
         step("looking for what the tests need");
         tools()?;
+        Witness::look_for_tools()?;
         step("formatting");
         cargo(&["fmt", "--all", "--check"])?;
         cargo(&["fmt", "--all", "--check", "--manifest-path", "plugins/Cargo.toml"])?;
@@ -49,6 +51,8 @@ impl Test {
         cargo(&["test", "--manifest-path", "plugins/Cargo.toml", "--target-dir", &own("plugins-native")?])?;
         // What was built for the tests is the broker that the demo runs: its features are those of the workspace.
         let program = places::target().join("release/tidemill");
+        step("witnesses: Kafka's own clients");
+        Witness::default().run_with(&program)?;
         step("the demo");
         Demo::default().run_with(&program)?;
         step("the chain under SIGKILL");

@@ -7,6 +7,7 @@
 
 mod guests;
 mod kcat;
+mod offsets;
 mod operating;
 
 use std::io::Write;

@@ -10,8 +10,10 @@
 //! | [`Step`](EntryKind::Step) | [`step`] | a step of a task |
 //! | [`Arrival`](EntryKind::Arrival), [`Shipped`](EntryKind::Shipped) | [`ship`] | what steps derive for other shards |
 //! | [`Control`](EntryKind::Control) | [`control`] | what the shard holds and runs |
+//! | [`GroupOffsets`](EntryKind::GroupOffsets) | [`group_offsets`] | what consumers committed |
 
 pub mod control;
+pub mod group_offsets;
 pub mod produce;
 pub mod ship;
 pub mod step;
@@ -70,6 +72,7 @@ pub fn apply(
         EntryKind::Arrival => ship::apply_arrival(tables, entry, effects)?,
         EntryKind::Shipped => ship::apply_shipped(tables, entry)?,
         EntryKind::Control => control::apply(tables, entry, effects)?,
+        EntryKind::GroupOffsets => group_offsets::apply(tables, entry)?,
         EntryKind::Catalog => {
             return Err(Fault::damaged("a shard's log", "it holds an entry of the catalog"));
         }

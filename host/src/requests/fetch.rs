@@ -13,6 +13,8 @@ use tidemill_protocol::api::Response;
 use tidemill_protocol::api::messages::fetch_request::FetchPartition;
 use tidemill_protocol::api::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use tidemill_protocol::api::messages::{FetchRequest, FetchResponse, TopicName};
+use tidemill_protocol::batch::BatchHeader;
+use tidemill_protocol::codec::Codec;
 use tidemill_protocol::error::ErrorCode;
 use tidemill_protocol::ids::{Offset, TopicPartition};
 use tokio::sync::Notify;
@@ -27,8 +29,11 @@ struct Wanted {
     place: Result<(TopicPartition, Arc<Shard>), ErrorCode>,
 }
 
-/// Answers once there are enough bytes, or the client has waited long enough.
-pub async fn answer(requests: &Requests, session: &Session, request: FetchRequest) -> Response {
+/// The first version of the request whose senders know zstd.
+const KNOWS_ZSTD: i16 = 10;
+
+/// Answers a request of this version once there are enough bytes, or the client has waited long enough.
+pub async fn answer(requests: &Requests, session: &Session, request: FetchRequest, version: i16) -> Response {
     let wanted = find(requests, session, &request);
     let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
     let patience = Duration::from_millis(wait_ms).min(limits::FETCH_WAIT_MAX);
@@ -43,7 +48,7 @@ pub async fn answer(requests: &Requests, session: &Session, request: FetchReques
     let mut over = requests.world.clock.sleep(patience);
     let mut is_over = patience.is_zero();
     loop {
-        let (data, bytes, failed) = read(&wanted, most);
+        let (data, bytes, failed) = read(&wanted, most, version >= KNOWS_ZSTD);
         if bytes >= least || failed || is_over || watches.is_empty() {
             requests.metrics.fetched(bytes as u64);
             return Response::Fetch(respond(&wanted, data));
@@ -76,14 +81,14 @@ fn find(requests: &Requests, session: &Session, request: &FetchRequest) -> Vec<W
 }
 
 /// What is there now: the data of each partition, the bytes of all, and whether one cannot be read.
-fn read(wanted: &[Wanted], most: usize) -> (Vec<PartitionData>, usize, bool) {
+fn read(wanted: &[Wanted], most: usize, zstd: bool) -> (Vec<PartitionData>, usize, bool) {
     let mut data = Vec::with_capacity(wanted.len());
     let mut bytes = 0;
     let mut failed = false;
     for wanted in wanted {
         let answer =
             PartitionData::default().with_partition_index(wanted.request.partition).with_high_watermark(-1);
-        let answer = read_one(wanted, answer.clone(), most.saturating_sub(bytes), bytes == 0)
+        let answer = read_one(wanted, answer.clone(), most.saturating_sub(bytes), bytes == 0, zstd)
             .unwrap_or_else(|code| answer.with_error_code(code.0));
         failed |= answer.error_code != ErrorCode::NONE.0;
         bytes += answer.records.as_ref().map_or(0, Bytes::len);
@@ -97,6 +102,7 @@ fn read_one(
     answer: PartitionData,
     room: usize,
     first: bool,
+    zstd: bool,
 ) -> Result<PartitionData, ErrorCode> {
     let (at, shard) = wanted.place.as_ref().map_err(|code| *code)?;
     if shard.leader().is_none() {
@@ -129,7 +135,14 @@ fn read_one(
     })?;
     // What was read may reach beyond the high watermark that was looked at first; clients take both as they are.
     let batches: Vec<Bytes> = batches.into_iter().map(|(_, placed)| placed.batch).collect();
+    if !zstd && batches.iter().any(|batch| is_zstd(batch)) {
+        return Err(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE);
+    }
     Ok(answer.with_records(Some(joined(batches))))
+}
+
+fn is_zstd(batch: &[u8]) -> bool {
+    BatchHeader::parse(batch).is_ok_and(|header| header.codec() == Ok(Codec::Zstd))
 }
 
 fn joined(mut batches: Vec<Bytes>) -> Bytes {

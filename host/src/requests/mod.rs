@@ -10,9 +10,12 @@
 
 mod create_topics;
 mod fetch;
+mod find_coordinator;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_fetch;
 mod produce;
 
 use std::sync::Arc;
@@ -124,8 +127,23 @@ impl Requests {
             Request::Metadata(request) => {
                 ready(Response::Metadata(metadata::answer(&this, &session, &request)))
             }
-            Request::Produce(request) => produce::begin(&this, &session, request).await,
-            Request::Fetch(request) => Box::pin(async move { fetch::answer(&this, &session, request).await }),
+            Request::Produce(request) => {
+                let version = envelope.version;
+                produce::begin(&this, &session, request, version).await
+            }
+            Request::Fetch(request) => {
+                let version = envelope.version;
+                Box::pin(async move { fetch::answer(&this, &session, request, version).await })
+            }
+            Request::OffsetCommit(request) => offset_commit::begin(&this, &session, request).await,
+            Request::OffsetFetch(request) => {
+                let version = envelope.version;
+                Box::pin(async move { offset_fetch::answer(&this, &session, request, version).await })
+            }
+            Request::FindCoordinator(request) => {
+                let version = envelope.version;
+                ready(find_coordinator::answer(&this, &session, request, version))
+            }
             Request::ListOffsets(request) => {
                 ready(Response::ListOffsets(list_offsets::answer(&this, &session, &request)))
             }
@@ -138,6 +156,12 @@ impl Requests {
             }
         }
     }
+}
+
+/// Why a name cannot be a consumer group's.
+fn refused_group(group: &str) -> Option<ErrorCode> {
+    let is_name = (1..=limits::GROUP_NAME_BYTES_MAX).contains(&group.len());
+    (!is_name).then_some(ErrorCode::INVALID_GROUP_ID)
 }
 
 fn ready(response: Response) -> BoxFuture<Response> {

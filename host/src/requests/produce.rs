@@ -18,6 +18,7 @@ use tidemill_protocol::api::messages::produce_response::{PartitionProduceRespons
 use tidemill_protocol::api::messages::{ProduceRequest, ProduceResponse, TopicName};
 use tidemill_protocol::api::{Response, StrBytes};
 use tidemill_protocol::batch::{self, BatchError, BatchLimits};
+use tidemill_protocol::codec::Codec;
 use tidemill_protocol::error::ErrorCode;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -53,15 +54,19 @@ struct Share {
     failed: Option<ErrorCode>,
 }
 
-/// Begins to append what a request holds.
+/// The first version of the request whose senders, and whoever reads what they send, know zstd.
+const KNOWS_ZSTD: i16 = 7;
+
+/// Begins to append what a request of this version holds.
 pub async fn begin(
     requests: &Arc<Requests>,
     session: &Session,
     request: ProduceRequest,
+    version: i16,
 ) -> BoxFuture<Response> {
     let start = requests.world.clock.monotonic();
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    let (mut parts, batches) = sort(requests, session, request);
+    let (mut parts, batches) = sort(requests, session, request, version);
     let bytes: usize = batches.values().flatten().map(|produced| produced.batch.len()).sum();
     let records: u64 =
         batches.values().flatten().map(|produced| u64::from(produced.header.record_count)).sum();
@@ -101,6 +106,7 @@ fn sort(
     requests: &Requests,
     session: &Session,
     request: ProduceRequest,
+    version: i16,
 ) -> (Vec<Part>, BTreeMap<ShardId, Vec<Produced>>) {
     let whole = refused_whole(&request);
     let mut parts = Vec::new();
@@ -120,7 +126,7 @@ fn sort(
                 }
                 (None, Ok(_), Some((at, shard))) => {
                     let of_shard = batches.entry(shard).or_default();
-                    match check(data.records) {
+                    match check(data.records, version) {
                         Err((code, why)) => Answer::Refused(code, why),
                         Ok(_) if of_shard.iter().any(|other| other.at == at) => {
                             let why = "the request names a partition twice".to_owned();
@@ -153,7 +159,7 @@ fn refused_whole(request: &ProduceRequest) -> Option<(ErrorCode, String)> {
 }
 
 /// The one batch of a partition's records, checked.
-fn check(records: Option<Bytes>) -> Result<(Bytes, batch::BatchHeader), (ErrorCode, String)> {
+fn check(records: Option<Bytes>, version: i16) -> Result<(Bytes, batch::BatchHeader), (ErrorCode, String)> {
     let refused = |error: BatchError| (error.code(), error.to_string());
     let records = records.filter(|records| !records.is_empty());
     let records = records.ok_or_else(|| (ErrorCode::INVALID_RECORD, "there are no records".to_owned()))?;
@@ -161,6 +167,10 @@ fn check(records: Option<Bytes>) -> Result<(Bytes, batch::BatchHeader), (ErrorCo
     if (header.batch_bytes as usize) < records.len() && batch::split(records.clone()).is_ok() {
         let why = "a request holds one batch for each partition".to_owned();
         return Err((ErrorCode::RECORD_LIST_TOO_LARGE, why));
+    }
+    if version < KNOWS_ZSTD && header.codec() == Ok(Codec::Zstd) {
+        let why = format!("zstd is for Produce {KNOWS_ZSTD} and later, and this is version {version}");
+        return Err((ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, why));
     }
     let header = batch::verify(&records, &ACCEPTED).map_err(refused)?;
     Ok((records, header))

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::shape::Part::{Array, Blob, Fixed, Plain, Since, Struct, Tagged, Text, Within};
+use super::shape::Part::{Array, Blob, Fixed, Plain, Since, Struct, Tagged, Text, Texts, Within};
 use super::shape::{Form, Part, Shape};
 
 struct Maker<'a> {
@@ -81,6 +81,11 @@ impl Maker<'_> {
                 let count = self.choose(4);
                 self.length(count);
                 self.into.put_bytes(3, count * size);
+            }
+            Texts => {
+                let count = self.choose(3).max(least);
+                self.length(count);
+                (0..count).for_each(|_| self.part(&Text, 0));
             }
             Struct(parts) => self.fields(parts),
             Since(first, part) if self.form.version >= first => self.part(part, least),

@@ -15,6 +15,7 @@ mod request;
 mod response;
 mod shape;
 mod shapes;
+mod single;
 mod spoken;
 mod weave;
 mod window;

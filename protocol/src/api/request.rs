@@ -1,7 +1,7 @@
 //! Requests: read by a dispatcher, written by a client.
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::RequestHeader;
+use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use super::shape::{self, Form};
@@ -45,6 +45,12 @@ pub enum RequestError {
 /// little; the largest request that a client has reason to send names each partition that it reads.
 const ELEMENTS_MAX: usize = 1 << 17;
 
+/// Metadata, and how many bytes may follow such a request. librdkafka (2.3 to 2.16 at least) writes a null of four bytes
+/// where one is due, when it asks for all topics in version 9 or later. What then lies behind the message is what should
+/// have stood in it: that topics may be made, which they are not here. Kafka's brokers pass over it, too.
+const METADATA: i16 = ApiKey::Metadata as i16;
+const BEHIND_METADATA_MAX: usize = 3;
+
 /// Reads a request out of a frame. Record data share the frame's memory.
 ///
 /// # Errors
@@ -61,11 +67,15 @@ pub fn decode_request(frame: Bytes) -> Result<(Envelope, Request), RequestError>
     }
     let form = Form::of(spoken, version);
     let body = shape::walk_request_head(&frame, form)?;
-    shape::walk(&frame, body, Request::shape(key), form, ELEMENTS_MAX)?;
+    let end = shape::walk_to_end(&frame, body, Request::shape(key), form, ELEMENTS_MAX)?;
+    let behind = frame.len() - end;
+    if behind > if key == METADATA { BEHIND_METADATA_MAX } else { 0 } {
+        return Err(Malformed { what: "bytes behind the message", at: end }.into());
+    }
     let header = RequestHeader::decode(&mut frame.slice(..body), header_version(form))
         .map_err(|_| Malformed { what: "request header", at: 0 })?;
     head.client_id = header.client_id.map(|id| id.to_string());
-    Ok((head, Request::decode(key, version, frame.slice(body..))?))
+    Ok((head, Request::decode(key, version, frame.slice(body..end))?))
 }
 
 /// Writes a request in one piece.

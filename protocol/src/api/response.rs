@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::BrokerId;
 
 use super::shape::{self, Form};
+use super::single;
 use super::spoken::{API_VERSIONS, Inexpressible, Response, Spoken, spoken};
 use super::weave;
 use crate::primitive::Malformed;
@@ -104,7 +105,10 @@ fn leave_out(response: &mut Response, version: i16) {
             let topics = metadata.topics.iter_mut().filter(|_| version < 8);
             topics.for_each(|it| it.topic_authorized_operations = OPERATIONS_UNKNOWN);
         }
+        Response::OffsetFetch(offsets) => single::of_one_group(offsets, version),
+        Response::FindCoordinator(found) => single::of_one_key(found, version),
         Response::Produce(_)
+        | Response::OffsetCommit(_)
         | Response::ApiVersions(_)
         | Response::CreateTopics(_)
         | Response::InitProducerId(_) => {}

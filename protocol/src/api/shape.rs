@@ -24,6 +24,8 @@ pub(super) enum Part {
     Array(Shape),
     /// So many plain elements of this size.
     Plain(usize),
+    /// So many strings, one behind the other.
+    Texts,
     /// One of these, followed by its tagged fields.
     Struct(Shape),
     /// Only in this version and later.
@@ -35,7 +37,7 @@ pub(super) enum Part {
     Tagged(u32, i16, &'static Part),
 }
 
-use Part::{Array, Blob, Fixed, Plain, Since, Struct, Tagged, Text, Within};
+use Part::{Array, Blob, Fixed, Plain, Since, Struct, Tagged, Text, Texts, Within};
 
 /// How a version writes what a shape names.
 #[derive(Debug, Clone, Copy)]
@@ -55,9 +57,21 @@ pub(super) fn walk(
     form: Form,
     elements: usize,
 ) -> Result<(), Malformed> {
+    let end = walk_to_end(bytes, at, shape, form, elements)?;
+    if end == bytes.len() { Ok(()) } else { Err(Malformed { what: "bytes behind the message", at: end }) }
+}
+
+/// As [`walk`], but returns where the message ends; bytes may follow it.
+pub(super) fn walk_to_end(
+    bytes: &[u8],
+    at: usize,
+    shape: Shape,
+    form: Form,
+    elements: usize,
+) -> Result<usize, Malformed> {
     let mut walker = Walker { bytes, at, form, elements, blobs: None };
     walker.fields(shape)?;
-    if walker.at == bytes.len() { Ok(()) } else { Err(walker.malformed("bytes behind the message")) }
+    Ok(walker.at)
 }
 
 /// Walks a request's head: API, version, correlation id, the client's name, and tagged fields. Returns where it ends.
@@ -136,6 +150,11 @@ impl<'a> Walker<'a> {
             Plain(size) => {
                 let count = self.length()?.unwrap_or(0);
                 self.skip(count.saturating_mul(size), "an array").map(drop)
+            }
+            Texts => {
+                let count = self.length()?.unwrap_or(0);
+                self.spend(count, "the count of an array")?;
+                (0..count).try_for_each(|_| self.part(&Text))
             }
             Struct(parts) => self.fields(parts),
             Since(first, part) if self.form.version >= first => self.part(part),

@@ -2,7 +2,7 @@
 //!
 //! Source: the message definitions of Apache Kafka. A shape that differs from its decoder fails the test in `shape`.
 
-use super::shape::Part::{Array, Blob, Fixed, Plain, Since, Struct, Tagged, Text, Within};
+use super::shape::Part::{Array, Blob, Fixed, Plain, Since, Struct, Tagged, Text, Texts, Within};
 use super::shape::{Part, Shape};
 
 const I8: Part = Fixed(1);
@@ -122,3 +122,42 @@ pub(super) const CREATE_TOPICS_RESPONSE: Shape = &[
 
 pub(super) const INIT_PRODUCER_ID_REQUEST: Shape = &[Text, I32, Since(3, &I64), Since(3, &I16)];
 pub(super) const INIT_PRODUCER_ID_RESPONSE: Shape = &[I32, I16, I64, I16];
+
+pub(super) const OFFSET_COMMIT_REQUEST: Shape = &[
+    Text,
+    I32,
+    Text,
+    Since(7, &Text),
+    Within(2, 4, &I64),
+    Array(&[Text, Array(&[I32, I64, Since(6, &I32), Text])]),
+];
+pub(super) const OFFSET_COMMIT_RESPONSE: Shape = &[Since(3, &I32), Array(&[Text, Array(&[I32, I16])])];
+
+/// Name and numbers of the partitions of a topic.
+const PARTITIONS: Part = Array(&[Text, Plain(4)]);
+/// The committed offsets of a topic.
+const COMMITTED: Part = Array(&[Text, Array(&[I32, I64, Since(5, &I32), Text, I16])]);
+
+pub(super) const OFFSET_FETCH_REQUEST: Shape = &[
+    Within(1, 7, &Text),
+    Within(1, 7, &PARTITIONS),
+    Since(8, &Array(&[Text, Since(9, &Text), Since(9, &I32), PARTITIONS])),
+    Since(7, &I8),
+];
+pub(super) const OFFSET_FETCH_RESPONSE: Shape = &[
+    Since(3, &I32),
+    Within(1, 7, &COMMITTED),
+    Within(2, 7, &I16),
+    Since(8, &Array(&[Text, COMMITTED, I16])),
+];
+
+pub(super) const FIND_COORDINATOR_REQUEST: Shape = &[Within(0, 3, &Text), Since(1, &I8), Since(4, &Texts)];
+pub(super) const FIND_COORDINATOR_RESPONSE: Shape = &[
+    Since(1, &I32),
+    Within(0, 3, &I16),
+    Within(1, 3, &Text),
+    Within(0, 3, &I32),
+    Within(0, 3, &Text),
+    Within(0, 3, &I32),
+    Since(4, &Array(&[Text, I32, Text, I32, I16, Text])),
+];

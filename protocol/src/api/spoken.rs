@@ -122,6 +122,8 @@ macro_rules! speak {
 // - Fetch likewise: 4, and before 13. Clients that know topic ids fall back to names.
 // - ListOffsets 7 brings the timestamp -3, "the record of the highest timestamp"; later ones ask about tiers of storage.
 // - Metadata 10 and later may name topics by id; 13 only adds an error code for the whole.
+// - OffsetCommit and OffsetFetch begin where offsets ceased to lie in ZooKeeper, and end before topics are named by id (10).
+// - FindCoordinator 5 and later belong to transactions and share groups.
 // - ApiVersions 4 differs from 3 in what a feature's range may be; a client that asks in 4 asks again in 3.
 // - InitProducerId 5 and later belong to transactions.
 speak! {
@@ -129,6 +131,9 @@ speak! {
     1 Fetch 4..=12 flexible 12 (FetchRequest FETCH_REQUEST) (FetchResponse FETCH_RESPONSE)
     2 ListOffsets 1..=7 flexible 6 (ListOffsetsRequest LIST_OFFSETS_REQUEST) (ListOffsetsResponse LIST_OFFSETS_RESPONSE)
     3 Metadata 0..=12 flexible 9 (MetadataRequest METADATA_REQUEST) (MetadataResponse METADATA_RESPONSE)
+    8 OffsetCommit 2..=9 flexible 8 (OffsetCommitRequest OFFSET_COMMIT_REQUEST) (OffsetCommitResponse OFFSET_COMMIT_RESPONSE)
+    9 OffsetFetch 1..=9 flexible 6 (OffsetFetchRequest OFFSET_FETCH_REQUEST) (OffsetFetchResponse OFFSET_FETCH_RESPONSE)
+    10 FindCoordinator 0..=4 flexible 3 (FindCoordinatorRequest FIND_COORDINATOR_REQUEST) (FindCoordinatorResponse FIND_COORDINATOR_RESPONSE)
     18 ApiVersions 0..=3 flexible 3 (ApiVersionsRequest API_VERSIONS_REQUEST) (ApiVersionsResponse API_VERSIONS_RESPONSE)
     19 CreateTopics 2..=7 flexible 5 (CreateTopicsRequest CREATE_TOPICS_REQUEST) (CreateTopicsResponse CREATE_TOPICS_RESPONSE)
     22 InitProducerId 0..=4 flexible 2 (InitProducerIdRequest INIT_PRODUCER_ID_REQUEST) (InitProducerIdResponse INIT_PRODUCER_ID_RESPONSE)
@@ -223,5 +228,9 @@ mod tests {
         let produce = announced.api_keys.iter().find(|api| api.api_key == 0).unwrap();
         assert_eq!((produce.min_version, produce.max_version), (0, 12));
         assert!(!spoken(0).unwrap().has(2));
+        // It writes LZ4 for those alone who speak version 0 of this, for that is as old as LZ4 in brokers.
+        assert!(announced.api_keys.iter().any(|api| api.api_key == 10 && api.min_version == 0));
+        // And zstd for those who speak these.
+        assert!(spoken(0).unwrap().has(7) && spoken(1).unwrap().has(10));
     }
 }

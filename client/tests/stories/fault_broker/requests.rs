@@ -61,6 +61,9 @@ pub async fn answer(inside: &Inside, head: &Envelope, request: Request, address:
             Response::InitProducerId(answer)
         }
         Request::Produce(request) => return produce(inside, &request).await,
+        Request::FindCoordinator(_) | Request::OffsetCommit(_) | Request::OffsetFetch(_) => {
+            panic!("our client commits no offsets")
+        }
     })
 }
 
