@@ -156,6 +156,8 @@ pub enum TaskStatus {
     Running = 0,
     /// Its failure policy stopped it at an event.
     Stopped = 1,
+    /// Somebody paused its plugin.
+    Paused = 2,
 }
 
 impl Row for TaskRow {
@@ -176,6 +178,7 @@ impl Row for TaskRow {
         let status = match reader.u8("status")? {
             0 => TaskStatus::Running,
             1 => TaskStatus::Stopped,
+            2 => TaskStatus::Paused,
             _ => return Err(Malformed { what: "status", at: 0 }),
         };
         let generation = Generation(reader.u32("generation")?);

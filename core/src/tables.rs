@@ -253,6 +253,29 @@ impl Key {
         Key::State(task, Bytes::new()).encode()
     }
 
+    /// The start of every key of a deployment's tasks.
+    pub fn tasks_prefix(deployment: DeploymentId) -> Bytes {
+        let mut writer = Writer::with_capacity(9);
+        writer.u8(6).u64(deployment.0);
+        writer.finish()
+    }
+
+    /// The starts of all keys that a task's state consists of: what the guest keeps, its timers, its clocks.
+    pub fn memory_prefixes(task: TaskId) -> [Bytes; 4] {
+        [7, 11, 12, 13].map(|table| Key::of_task(table, task))
+    }
+
+    /// The start of every key that says what a task last sent to other shards.
+    pub fn outbound_prefix(task: TaskId) -> Bytes {
+        Key::of_task(9, task)
+    }
+
+    fn of_task(table: u8, task: TaskId) -> Bytes {
+        let mut writer = Writer::with_capacity(13);
+        owner(writer.u8(table), task);
+        writer.finish()
+    }
+
     /// The start of every key of the task's timers of a kind, by time.
     pub fn due_prefix(task: TaskId, kind: TimerKind) -> Bytes {
         let mut writer = Writer::with_capacity(14);
