@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
-use tidemill_protocol::ids::{Partition, ProducerId, TopicId, TopicPartition};
+use tidemill_protocol::ids::{Offset, Partition, ProducerId, TopicId, TopicPartition};
 use tidemill_protocol::primitive::{Malformed, Reader, Writer};
 
 use crate::fault::Fault;
@@ -156,6 +156,8 @@ pub enum Key {
     Due(TaskId, TimerKind, i64, Bytes),
     /// 13 · task → [`EventTimeRow`](crate::event_time::EventTimeRow). Changes with every step.
     EventTime(TaskId),
+    /// 20 · topic, partition, offset of a dead letter → [`LetterRow`](crate::rows::LetterRow): what became of it.
+    Letter(TopicPartition, Offset),
     /// 32 · What the cluster knows of itself → [`ClusterRow`](crate::catalog::ClusterRow) as JSON.
     Cluster,
     /// 33 · topic → [`TopicRow`](crate::catalog::TopicRow) as JSON.
@@ -188,6 +190,7 @@ impl Key {
                 owner(writer.u8(12), *task).u8(*kind as u8).u64(ordered(*at_ms)).raw(name)
             }
             Key::EventTime(task) => owner(writer.u8(13), *task),
+            Key::Letter(at, offset) => place(writer.u8(20), *at).u64(offset.0),
             Key::Cluster => writer.u8(32),
             Key::Topic(topic) => writer.u8(33).raw(&topic.0),
             Key::TopicName(tenant, name) => names(writer.u8(34), tenant, name),
@@ -237,6 +240,7 @@ impl Key {
                 Key::Due(task, kind, at_ms, r.bytes(rest, "timer")?)
             }
             13 => Key::EventTime(read_owner(r)?),
+            20 => Key::Letter(read_place(r)?, Offset(r.u64("offset")?)),
             32 => Key::Cluster,
             33 => Key::Topic(TopicId(r.array("topic")?)),
             34 => read_names(r).map(|(tenant, name)| Key::TopicName(tenant, name))?,
@@ -403,6 +407,7 @@ mod tests {
             Key::Timer(task, TimerKind::AppendTime, Bytes::from_static(b"close")),
             Key::Due(task, TimerKind::EventTime, -7, Bytes::from_static(b"close")),
             Key::EventTime(task),
+            Key::Letter(at, Offset(7)),
             Key::Cluster,
             Key::Topic(at.topic),
             Key::TopicName(names().0, names().1),

@@ -256,6 +256,56 @@ fn what_fails_is_tried_three_times_within_two_seconds_and_then_given_up() {
 }
 
 #[test]
+fn dead_letters_are_listed_shown_and_discarded() {
+    let (folder, mut broker) = with_topics("2", &["cluster.shards=3"]);
+    deploy(&broker, &version(folder.path(), "reject-some", 0, "")).unwrap();
+    let lines = "reject a\nreject a\nreject b\nfine\n";
+    produce(&broker, &["in", "--header", "source=shell"], lines);
+    broker.settle(PATIENCE).unwrap();
+    let listed = broker.json(&["dlq", "list"]).unwrap();
+    let reasons: Vec<_> = listed[0]["reasons"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|of| (of["reason"].clone(), of["count"].clone()))
+        .collect();
+    assert_eq!((&listed[0]["open"], reasons.len()), (&json!(3), 2), "{listed}");
+    assert!(reasons[0].0.as_str().unwrap().contains("reject a") && reasons[0].1 == 2, "{reasons:?}");
+    assert!(broker.run(&["dlq", "list", "reject-some"]).unwrap().contains("reject b"));
+
+    let first = &listed[0]["reasons"][1]["first"];
+    let place = format!("{}/{}", first["partition"], first["offset"]);
+    let shown = broker.json(&["dlq", "show", "reject-some", &place]).unwrap();
+    assert_eq!(shown["value"], json!({ "text": "reject b" }));
+    assert_eq!(
+        shown["headers"],
+        json!([["source", { "text": "shell" }]]),
+        "its own headers, without the facts"
+    );
+    let facts = &shown["facts"];
+    assert_eq!((&facts["topic"], &facts["attempts"]), (&json!("in"), &json!("1")));
+    assert_eq!((&shown["root"]["topic"], &shown["fate"]), (&json!("in"), &json!("open")));
+    assert_eq!(facts["offset"], shown["root"]["offset"].to_string());
+    let none = broker.run(&["dlq", "show", "reject-some", "0/900"]).unwrap_err().to_string();
+    assert!(none.contains("no dead letter at 0/900"), "{none}");
+
+    assert!(broker.run(&["dlq", "discard", "reject-some", &place]).is_err(), "nobody agreed");
+    let discard = ["dlq", "discard", "reject-some", "--yes", &place];
+    broker.run(&discard).unwrap();
+    assert!(broker.run(&discard).is_err(), "it is discarded already");
+    broker.kill().unwrap();
+    broker.restart().unwrap();
+    assert_eq!(broker.json(&["dlq", "show", "reject-some", &place]).unwrap()["fate"], "discarded");
+    let listed = broker.json(&["dlq", "list", "reject-some"]).unwrap();
+    assert_eq!((&listed[0]["open"], &listed[0]["discarded"]), (&json!(2), &json!(1)));
+    let reason = reasons[0].0.as_str().unwrap();
+    broker.run(&["dlq", "discard", "reject-some", "--yes", "--reason", reason]).unwrap();
+    assert_eq!(broker.json(&["dlq", "list", "reject-some"]).unwrap()[0]["open"], 0);
+    assert_eq!(consume(&broker, "reject-some.dead-letter").len(), 3, "they stay in their topic");
+    broker.run(&["plugin", "verify"]).unwrap();
+}
+
+#[test]
 fn a_partition_waits_while_its_event_is_tried_again_and_describe_says_so() {
     let (folder, broker) = with_topics("1", &[]);
     deploy(&broker, &version(folder.path(), "reject-some", 0, "failure = { attempts = 12 }")).unwrap();

@@ -12,7 +12,8 @@ use crate::effect::Effect;
 use crate::entry::{Entry, EntryKind};
 use crate::fault::Fault;
 use crate::ids::{Cursor, DeploymentId, TaskId};
-use crate::rows::{PartitionRow, TaskRow, TaskStatus};
+use crate::rows::{Fate, LetterRow, PartitionRow, TaskRow, TaskStatus};
+use crate::seams::Timestamp;
 use crate::tables::{self, Key, Tables, end_of_prefix};
 use crate::task::TaskSpec;
 use crate::text;
@@ -33,6 +34,16 @@ pub enum Control {
         spec: Box<TaskSpec>,
         /// Its tasks in this shard.
         tasks: Vec<NewTask>,
+    },
+    /// Nobody wants these dead letters any more. Those of which something has become already stay what they are.
+    DiscardLetters {
+        /// The dead-letter topic.
+        #[serde(with = "text")]
+        topic: TopicId,
+        /// The partition.
+        partition: u32,
+        /// Their offsets.
+        offsets: Vec<u64>,
     },
     /// Have no task of this deployment any more, nor its state. What its steps derived stays, and what of it is on its
     /// way arrives.
@@ -95,6 +106,10 @@ pub(super) fn apply(tables: &mut dyn Tables, entry: &Entry, effects: &mut Vec<Ef
             }
             tasks.iter().try_for_each(|new| start_task(tables, &spec, new, effects))
         }
+        Control::DiscardLetters { topic, partition, offsets } => {
+            let at = TopicPartition { topic, partition: Partition(partition) };
+            offsets.into_iter().try_for_each(|offset| discard(tables, at, Offset(offset), entry.append_time))
+        }
         Control::RemoveTasks { deployment } => remove_tasks(tables, deployment, effects),
     }
 }
@@ -138,6 +153,15 @@ fn start_task(
     (row.attempts, row.reason) = (0, String::new());
     tables::write(tables, &key, &row);
     effects.push(Effect::TaskStarted { task });
+    Ok(())
+}
+
+fn discard(tables: &mut dyn Tables, at: TopicPartition, offset: Offset, now: Timestamp) -> Result<(), Fault> {
+    let end = tables::read::<PartitionRow>(tables, &Key::Partition(at))?.map_or(Offset(0), |row| row.end);
+    let key = Key::Letter(at, offset);
+    if offset < end && tables::read::<LetterRow>(tables, &key)?.is_none() {
+        tables::write(tables, &key, &LetterRow { fate: Fate::Discarded, at: now });
+    }
     Ok(())
 }
 

@@ -5,8 +5,10 @@ use tidemill_core::effect::Effect;
 use tidemill_core::event_time::EventTimeRow;
 use tidemill_core::ids::{Generation, LogIndex, ShardId, StepNumber};
 use tidemill_core::plugin::{Effects, Timer, TimerChange, TimerKind};
-use tidemill_core::rows::{TaskRow, TaskStatus};
+use tidemill_core::rows::{Fate, LetterRow, TaskRow, TaskStatus};
+use tidemill_core::seams::Timestamp;
 use tidemill_core::shard::control::Control;
+use tidemill_core::shard::produce::{Produced, Verdict};
 use tidemill_core::shard::ship::{Reception, Shipment};
 use tidemill_core::shard::step::{Proposed, Source, StepRefused, TaskState};
 use tidemill_core::tables::{self, Key, MemoryTables, View};
@@ -118,6 +120,27 @@ fn a_shard_that_missed_generations_catches_up_with_what_they_asked_for() {
     let changed =
         before.rows().filter(|(key, value)| mill.applied.get(key).unwrap().as_ref() != Some(*value));
     assert!(changed.count() <= 1, "a command that comes late moves the shard's clock and nothing else");
+}
+
+#[test]
+fn a_dead_letter_is_discarded_once_and_only_where_one_lies() {
+    let mut mill = Mill::holding(&[at(3, 0)]);
+    assert_eq!(
+        mill.produce(Produced { at: at(3, 0), ..batch(9, 0, 0, 2) }),
+        Verdict::Append { base_offset: Offset(0) }
+    );
+    let discard = Control::DiscardLetters { topic: DEAD, partition: 0, offsets: vec![1, 2] };
+    mill.control(&discard);
+    mill.commit();
+    let fate = |mill: &Mill, offset| {
+        tables::read::<LetterRow>(&mill.applied, &Key::Letter(at(3, 0), Offset(offset))).unwrap()
+    };
+    let then = LetterRow { fate: Fate::Discarded, at: Timestamp(1_000) };
+    assert_eq!([0, 1, 2].map(|offset| fate(&mill, offset)), [None, Some(then), None], "no letter lies at 2");
+    mill.now = Timestamp(2_000);
+    mill.control(&discard);
+    mill.commit();
+    assert_eq!(fate(&mill, 1), Some(then));
 }
 
 #[test]

@@ -5,13 +5,14 @@
 //! |---|---|
 //! | `/v1/cluster` | here |
 //! | `/v1/topics` | [`topics`] |
-//! | `/v1/components`, `/v1/plugins` | [`plugins`], [`lifecycle`] |
+//! | `/v1/components`, `/v1/plugins` | [`plugins`], [`lifecycle`], [`letters`] |
 //! | `/v1/shards` | [`shards`] |
 //! | `/healthz`, `/readyz`, `/metrics`, on a listener of their own | [`health`] |
 //!
 //! What goes wrong is told as a [`problem`] document.
 
 pub mod health;
+pub mod letters;
 pub mod lifecycle;
 pub mod plugins;
 pub mod problem;
@@ -109,6 +110,9 @@ fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/plugins", get(plugins::list).post(plugins::deploy))
         .route("/v1/plugins/check", post(plugins::check))
         .route("/v1/plugins/{name}", get(plugins::describe).delete(lifecycle::delete))
+        .route("/v1/plugins/{name}/dlq", get(letters::list))
+        .route("/v1/plugins/{name}/dlq/discard", post(letters::discard))
+        .route("/v1/plugins/{name}/dlq/{partition}/{offset}", get(letters::show))
         .route("/v1/plugins/{name}/pause", post(lifecycle::pause))
         .route("/v1/plugins/{name}/resume", post(lifecycle::resume))
         .route("/v1/plugins/{name}/rollback", post(lifecycle::rollback))

@@ -207,7 +207,7 @@ pub async fn state(
     Ok(Json(StatePage { rows, next }))
 }
 
-fn find(broker: &Broker, name: &str) -> Result<Deployment, Problem> {
+pub(super) fn find(broker: &Broker, name: &str) -> Result<Deployment, Problem> {
     let found = catalog::deployment(&broker.catalog.view(), TENANT, name)?;
     found.ok_or_else(|| Problem::not_found(format!("there is no plugin {name}")))
 }

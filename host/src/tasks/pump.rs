@@ -39,7 +39,7 @@ use super::alarm::Alarm;
 use super::dead_letter;
 use super::inbox::Inbox;
 use super::item::{Content, Item};
-use super::report::{Phase, Reporter};
+use super::report::{Phase, Report, Reporter};
 use crate::components::Components;
 use crate::metrics::Metrics;
 use crate::shards::ahead::Runner;

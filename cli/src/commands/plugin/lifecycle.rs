@@ -1,14 +1,13 @@
 //! `plugin pause`, `resume`, `rollback`, `reset`, `delete`: what becomes of a plugin that is deployed.
 
 use std::collections::BTreeSet;
-use std::io::{self, IsTerminal as _, Write as _};
 
-use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::super::topic::text;
 use crate::admin_api::AdminApi;
+use crate::ask::agreed;
 use crate::exit::Failure;
 use crate::output::{self, Format};
 
@@ -171,22 +170,4 @@ fn downstream(plugins: &[Value], from: &[String]) -> Vec<String> {
 
 fn list(topics: &[String]) -> String {
     topics.join(", ")
-}
-
-/// Asks whoever sits there; without a terminal, only `--yes` agrees.
-fn agreed(question: &str, yes: bool) -> Result<(), Failure> {
-    if yes {
-        return Ok(());
-    }
-    if !io::stdin().is_terminal() {
-        return Err(anyhow!("{question}Nothing was done: say --yes to agree").into());
-    }
-    eprint!("{question}Go on? [y/N] ");
-    io::stderr().flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(anyhow!("nothing was done").into()),
-    }
 }
