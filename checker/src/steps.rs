@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use tidemill_core::entry::Entry;
-use tidemill_core::ids::{Cursor, LogIndex, ShardId, StepNumber, TaskId};
-use tidemill_core::rows::TaskRow;
+use tidemill_core::ids::{Cursor, Generation, LogIndex, ShardId, StepNumber, TaskId};
+use tidemill_core::rows::{TaskRow, TaskStatus};
 use tidemill_core::shard::step::{self, Outcome};
 use tidemill_core::tables::{self, Key, MemoryTables};
+use tidemill_core::task::TaskSpec;
 
 use crate::violation::{Report, Violation};
 
 /// Where each task stands.
 #[derive(Default)]
 pub(crate) struct Chains {
-    stands: BTreeMap<TaskId, (StepNumber, Cursor)>,
+    stands: BTreeMap<TaskId, (Generation, StepNumber, Cursor)>,
 }
 
 impl Chains {
@@ -40,7 +41,12 @@ impl Chains {
             say("its task was never started".into());
             return wrong;
         };
-        let (last, end) = *self.stands.entry(meta.task).or_insert((StepNumber(0), row.cursor));
+        let first = (row.generation, StepNumber(0), row.cursor);
+        let (before, last, end) = *self.stands.entry(meta.task).or_insert(first);
+        let spec = tables::read::<TaskSpec>(tables, &Key::Spec(meta.task.deployment)).ok().flatten();
+        // A generation that begins anew leaves the place, and nothing else.
+        let has_restarted = spec.is_some_and(|spec| before < spec.restarted);
+        let end = if has_restarted { row.cursor } else { end };
         if meta.step != last.next() {
             say(format!("the step before it was {}", last.0));
         }
@@ -49,6 +55,9 @@ impl Chains {
         }
         if meta.generation != row.generation {
             say(format!("generation {} took it, and {} is at work", meta.generation.0, row.generation.0));
+        }
+        if row.status != TaskStatus::Running {
+            say(format!("its task was to take none: it is {:?}", row.status));
         }
         let stays = matches!(meta.outcome, Outcome::Failed { .. } | Outcome::Stopped { .. });
         let changes = meta.state.len() + meta.timers.len() + meta.fired.len();
@@ -65,7 +74,7 @@ impl Chains {
         if meta.to.index > index {
             say("it consumed what lies behind itself".into());
         }
-        self.stands.insert(meta.task, (meta.step, meta.to));
+        self.stands.insert(meta.task, (meta.generation, meta.step, meta.to));
         wrong
     }
 

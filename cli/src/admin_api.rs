@@ -85,6 +85,14 @@ impl AdminApi {
         read(self.call(Method::POST, path, body.into(), true).await?)
     }
 
+    /// Removes what is in a place, and reads what is said of it.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no answer, or a problem.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        read(self.call(Method::DELETE, path, Bytes::new(), false).await?)
+    }
+
     /// Puts bytes in a place.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 )]
 
 mod admin_api;
+mod ask;
 mod commands;
 mod contexts;
 mod exit;

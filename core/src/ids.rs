@@ -68,6 +68,13 @@ pub struct DeploymentId(pub u64);
 #[serde(transparent)]
 pub struct Generation(pub u32);
 
+impl Generation {
+    /// The generation after this one.
+    pub fn next(self) -> Generation {
+        Generation(self.0 + 1)
+    }
+}
+
 /// A deployment at work on one partition number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TaskId {

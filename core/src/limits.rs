@@ -166,6 +166,16 @@ pub const GUESTS_DEFAULT: u32 = 256;
 pub const GUEST_LOG_LINE_BYTES_MAX: usize = 1_024;
 /// Lines of one step's log.
 pub const GUEST_LOG_LINES_MAX: usize = 1_000;
+/// Other versions of its state that a plugin may declare to read.
+pub const STATE_VERSIONS_MAX: usize = 64;
+/// A task with records to consume and none consumed for so long is *stalled*.
+pub const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// Dead letters that are looked at for one answer.
+pub const LETTERS_LOOKED_MAX: usize = 100_000;
+/// Reasons that are told apart in one answer about dead letters.
+pub const LETTER_REASONS_MAX: usize = 100;
+/// Dead letters that one entry discards.
+pub const LETTERS_DISCARDED_MAX: usize = 4_096;
 /// Attempts at one event before the failure policy decides, by default.
 pub const ATTEMPTS_DEFAULT: u32 = 3;
 /// The most attempts that a manifest may ask for.

@@ -39,9 +39,19 @@ pub struct Manifest {
     /// How event time moves for its tasks.
     #[serde(default)]
     pub event_time: EventTimeRules,
+    /// The version of the state that it writes: a number that its author raises when what it keeps changes its form.
+    #[serde(default = "first_version")]
+    pub state_version: u32,
+    /// Other versions of the state that it can read too, and brings to its own as it meets them.
+    #[serde(default)]
+    pub reads_state_versions: Vec<u32>,
     /// Cycles that it is meant to be part of.
     #[serde(default)]
     pub cycle: Vec<Cycle>,
+}
+
+fn first_version() -> u32 {
+    1
 }
 
 /// A topic that a plugin reads.
@@ -117,6 +127,10 @@ impl Manifest {
             seen.push((key, topic));
         }
         self.check_limits(&mut wrong);
+        if self.reads_state_versions.len() > limits::STATE_VERSIONS_MAX {
+            let (count, most) = (self.reads_state_versions.len(), limits::STATE_VERSIONS_MAX);
+            wrong("reads-state-versions", format!("{count} versions, and at most {most} are possible"));
+        }
         match self.flat_config() {
             Ok(config) => {
                 let bytes: usize = config.iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -160,6 +174,11 @@ impl Manifest {
             flatten(key, value, &mut flat)?;
         }
         Ok(flat)
+    }
+
+    /// Whether it can read state of a version.
+    pub fn reads_state(&self, version: u32) -> bool {
+        version == self.state_version || self.reads_state_versions.contains(&version)
     }
 
     /// The most hops that any cycle of it asks for, or the default.

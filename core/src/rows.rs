@@ -156,6 +156,8 @@ pub enum TaskStatus {
     Running = 0,
     /// Its failure policy stopped it at an event.
     Stopped = 1,
+    /// Somebody paused its plugin.
+    Paused = 2,
 }
 
 impl Row for TaskRow {
@@ -176,6 +178,7 @@ impl Row for TaskRow {
         let status = match reader.u8("status")? {
             0 => TaskStatus::Running,
             1 => TaskStatus::Stopped,
+            2 => TaskStatus::Paused,
             _ => return Err(Malformed { what: "status", at: 0 }),
         };
         let generation = Generation(reader.u32("generation")?);
@@ -217,6 +220,41 @@ impl Row for LinkRow {
         let row = LinkRow { generation, step: StepNumber(reader.u64("step")?) };
         reader.finish("link row")?;
         Ok(row)
+    }
+}
+
+/// What became of a dead letter: `what u8 · append time u64`. Without a row, it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LetterRow {
+    /// What.
+    pub fate: Fate,
+    /// When, by the append time of the entry that says so.
+    pub at: Timestamp,
+}
+
+/// What may become of a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Nobody wants it any more.
+    Discarded = 1,
+}
+
+impl Row for LetterRow {
+    fn encode(&self) -> Bytes {
+        let mut writer = Writer::new();
+        writer.u8(self.fate as u8).u64(self.at.0);
+        writer.finish()
+    }
+
+    fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes.clone());
+        let fate = match reader.u8("fate")? {
+            1 => Fate::Discarded,
+            _ => return Err(Malformed { what: "fate", at: 0 }),
+        };
+        let at = Timestamp(reader.u64("append time")?);
+        reader.finish("letter row")?;
+        Ok(LetterRow { fate, at })
     }
 }
 

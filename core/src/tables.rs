@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
-use tidemill_protocol::ids::{Partition, ProducerId, TopicId, TopicPartition};
+use tidemill_protocol::ids::{Offset, Partition, ProducerId, TopicId, TopicPartition};
 use tidemill_protocol::primitive::{Malformed, Reader, Writer};
 
 use crate::fault::Fault;
@@ -158,6 +158,8 @@ pub enum Key {
     EventTime(TaskId),
     /// 20 · topic, partition, consumer group → [`GroupOffsetRow`](crate::rows::GroupOffsetRow).
     GroupOffset(TopicPartition, String),
+    /// 21 · topic, partition, offset of a dead letter → [`LetterRow`](crate::rows::LetterRow): what became of it.
+    Letter(TopicPartition, Offset),
     /// 32 · What the cluster knows of itself → [`ClusterRow`](crate::catalog::ClusterRow) as JSON.
     Cluster,
     /// 33 · topic → [`TopicRow`](crate::catalog::TopicRow) as JSON.
@@ -194,6 +196,7 @@ impl Key {
             }
             Key::EventTime(task) => owner(writer.u8(13), *task),
             Key::GroupOffset(at, group) => place(writer.u8(Key::GROUP_OFFSETS), *at).raw(group.as_bytes()),
+            Key::Letter(at, offset) => place(writer.u8(21), *at).u64(offset.0),
             Key::Cluster => writer.u8(32),
             Key::Topic(topic) => writer.u8(33).raw(&topic.0),
             Key::TopicName(tenant, name) => names(writer.u8(34), tenant, name),
@@ -249,6 +252,7 @@ impl Key {
                 let group = std::str::from_utf8(&r.bytes(rest, "group")?).map(str::to_owned);
                 Key::GroupOffset(at, group.map_err(|_| r.malformed("group"))?)
             }
+            21 => Key::Letter(read_place(r)?, Offset(r.u64("offset")?)),
             32 => Key::Cluster,
             33 => Key::Topic(TopicId(r.array("topic")?)),
             34 => read_names(r).map(|(tenant, name)| Key::TopicName(tenant, name))?,
@@ -263,6 +267,29 @@ impl Key {
     /// The start of every key of the task's state.
     pub fn state_prefix(task: TaskId) -> Bytes {
         Key::State(task, Bytes::new()).encode()
+    }
+
+    /// The start of every key of a deployment's tasks.
+    pub fn tasks_prefix(deployment: DeploymentId) -> Bytes {
+        let mut writer = Writer::with_capacity(9);
+        writer.u8(6).u64(deployment.0);
+        writer.finish()
+    }
+
+    /// The starts of all keys that a task's state consists of: what the guest keeps, its timers, its clocks.
+    pub fn memory_prefixes(task: TaskId) -> [Bytes; 4] {
+        [7, 11, 12, 13].map(|table| Key::of_task(table, task))
+    }
+
+    /// The start of every key that says what a task last sent to other shards.
+    pub fn outbound_prefix(task: TaskId) -> Bytes {
+        Key::of_task(9, task)
+    }
+
+    fn of_task(table: u8, task: TaskId) -> Bytes {
+        let mut writer = Writer::with_capacity(13);
+        owner(writer.u8(table), task);
+        writer.finish()
     }
 
     /// The start of every key of the task's timers of a kind, by time.
@@ -393,6 +420,7 @@ mod tests {
             Key::Due(task, TimerKind::EventTime, -7, Bytes::from_static(b"close")),
             Key::EventTime(task),
             Key::GroupOffset(at, "mailers".to_owned()),
+            Key::Letter(at, Offset(7)),
             Key::Cluster,
             Key::Topic(at.topic),
             Key::TopicName(names().0, names().1),

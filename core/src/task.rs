@@ -46,6 +46,19 @@ pub struct TaskSpec {
     /// How event time moves.
     #[serde(default)]
     pub event_time: EventTimeRules,
+    /// Whether its tasks take no steps.
+    #[serde(default)]
+    pub paused: bool,
+    /// The versions in which state may lie in its tasks' tables, ascending: those of all generations since it was
+    /// last empty.
+    #[serde(default)]
+    pub state_versions: Vec<u32>,
+    /// The last generation that began anew at the offsets it was given; older tasks leave their place for it.
+    #[serde(default)]
+    pub restarted: Generation,
+    /// The last generation that began with an empty state; what older ones kept is removed for it.
+    #[serde(default)]
+    pub emptied: Generation,
 }
 
 /// A topic that a task reads.

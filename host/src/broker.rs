@@ -170,6 +170,7 @@ impl Broker {
             components,
             tasks,
             metrics: metrics.clone(),
+            order: tokio::sync::Mutex::default(),
         });
         world.spawner.task("lag", Box::pin(plugins.clone().watch_lag(LAG_EVERY)));
         let lock = Mutex::new(Some(lock));

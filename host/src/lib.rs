@@ -23,6 +23,8 @@ pub mod components;
 pub mod config;
 mod files;
 pub mod identity;
+pub mod letters;
+pub mod lifecycle;
 pub mod listener;
 pub mod metrics;
 pub mod offsets;

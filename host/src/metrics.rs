@@ -62,6 +62,7 @@ pub struct Metrics {
     steps_in_flight: Gauge,
     plugin_lag_records: Family<OfPlugin, Gauge>,
     plugin_lag_seconds: Family<OfPlugin, Seconds>,
+    plugin_stalled_tasks: Family<OfPlugin, Gauge>,
     commit_seconds: Histogram,
     commit_bytes: Histogram,
     leaders: Family<OfShard, Gauge>,
@@ -104,6 +105,7 @@ impl Default for Metrics {
             steps_in_flight: Gauge::default(),
             plugin_lag_records: Family::default(),
             plugin_lag_seconds: Family::default(),
+            plugin_stalled_tasks: Family::default(),
             commit_seconds: seconds(),
             commit_bytes: Histogram::new(exponential_buckets(256.0, 4.0, 9)),
             leaders: Family::default(),
@@ -161,6 +163,8 @@ impl Metrics {
         );
         let help = "Age of the oldest record that a plugin has not consumed";
         r.register_with_unit("plugin_lag", help, Unit::Seconds, self.plugin_lag_seconds.clone());
+        let help = "Tasks of a plugin that have records to consume and consume none";
+        r.register("plugin_stalled_tasks", help, self.plugin_stalled_tasks.clone());
         let help = "One commit of a shard's writer";
         r.register_with_unit("commit_latency", help, Unit::Seconds, self.commit_seconds.clone());
         r.register_with_unit("commit_size", help, Unit::Bytes, self.commit_bytes.clone());
@@ -234,6 +238,20 @@ impl Metrics {
         let of_plugin = OfPlugin { plugin: plugin.to_owned() };
         self.plugin_lag_records.get_or_create(&of_plugin).set(i64::try_from(records).unwrap_or(i64::MAX));
         self.plugin_lag_seconds.get_or_create(&of_plugin).set(age.as_secs_f64());
+    }
+
+    /// How many tasks of a plugin do not get on.
+    pub fn stalled(&self, plugin: &str, tasks: u64) {
+        let of_plugin = OfPlugin { plugin: plugin.to_owned() };
+        self.plugin_stalled_tasks.get_or_create(&of_plugin).set(i64::try_from(tasks).unwrap_or(i64::MAX));
+    }
+
+    /// A plugin is no more: what is measured of it now is not shown any more; what was counted is.
+    pub fn forget(&self, plugin: &str) {
+        let of_plugin = OfPlugin { plugin: plugin.to_owned() };
+        self.plugin_lag_records.remove(&of_plugin);
+        self.plugin_lag_seconds.remove(&of_plugin);
+        self.plugin_stalled_tasks.remove(&of_plugin);
     }
 
     /// Whether this broker leads a shard.

@@ -15,8 +15,8 @@ use tidemill_core::manifest::{Manifest, ManifestError, StartAt};
 use tidemill_core::plugin::TimerKind;
 use tidemill_core::rejection::Rejection;
 use tidemill_core::rows::{TaskRow, TaskStatus};
-use tidemill_core::seams::World;
-use tidemill_core::tables::{self, Key};
+use tidemill_core::seams::{Timestamp, World};
+use tidemill_core::tables::{self, Key, View};
 use tidemill_core::timers;
 use tidemill_protocol::ids::{Offset, Partition, TopicPartition};
 
@@ -27,6 +27,7 @@ use crate::offsets::{self, Moment};
 use crate::shards::{Refused, Shard};
 use crate::tasks::Tasks;
 use crate::tasks::report::{LastFailure, Phase, Work};
+use crate::tasks::stall::Standing;
 use crate::topics::random_id;
 
 /// The most timers of a task that are counted when people ask.
@@ -46,6 +47,8 @@ pub struct Plugins {
     pub tasks: Arc<Tasks>,
     /// Who counts.
     pub metrics: Arc<Metrics>,
+    /// From a decision of the catalog until the shards have it: one deployment is changed at a time.
+    pub order: tokio::sync::Mutex<()>,
 }
 
 /// Why a plugin was not deployed. Nothing was changed, but by the last.
@@ -133,12 +136,24 @@ pub struct TaskState {
     pub timers: usize,
     /// Its event-time watermark, in milliseconds since 1970; none before its first record.
     pub event_time_watermark_ms: Option<i64>,
+    /// Whether it has records to consume and has not consumed any for long.
+    pub stalled: Option<Stalled>,
     /// How it last failed.
     pub last_failure: Option<LastFailure>,
     /// How much it has done since this broker leads it.
     pub work: Work,
     /// The last lines of the plugin's log.
     pub log: Vec<String>,
+}
+
+/// A task that does not get on.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Stalled {
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Why.
+    pub cause: String,
 }
 
 impl Plugins {
@@ -166,10 +181,24 @@ impl Plugins {
             let decision = deploy::decide(&self.catalog.view(), self.world.clock.now(), &request)??;
             return Ok(split(decision).0);
         }
+        let deployed = self.carry_out(|view, now| deploy::decide(view, now, &request)).await?;
+        if deployed.changed {
+            let Deployment { name, generation, digest, .. } = &deployed.deployment;
+            tracing::info!(plugin = name, generation = generation.0, %digest, "deployed");
+        }
+        Ok(deployed)
+    }
+
+    /// Decides, puts what was decided into the shards, and waits until every task runs or is paused.
+    pub(crate) async fn carry_out(
+        &self,
+        decide: impl FnOnce(&dyn View, Timestamp) -> Result<Result<Decision, Rejection>, Fault>,
+    ) -> Result<Deployed, DeployError> {
+        let order = self.order.lock().await;
         let (deployed, topics) = self
             .catalog
             .change(|view, now| {
-                Ok(deploy::decide(view, now, &request)?.map(|decision| {
+                Ok(decide(view, now)?.map(|decision| {
                     let command = match &decision {
                         Decision::Deploy(command) => Some(command.clone()),
                         Decision::Unchanged(_) => None,
@@ -180,26 +209,23 @@ impl Plugins {
             .await?;
         reconcile::create_partitions(&self.catalog, &self.shards, &topics).await?;
         reconcile::start_tasks(&self.shards, &deployed.deployment).await?;
+        drop(order);
         self.wait(&deployed.deployment).await?;
-        if deployed.changed {
-            let Deployment { name, generation, digest, .. } = &deployed.deployment;
-            tracing::info!(plugin = name, generation = generation.0, %digest, "deployed");
-        }
         Ok(deployed)
     }
 
-    /// Waits until every task runs.
+    /// Waits until every task runs or is paused.
     async fn wait(&self, deployment: &Deployment) -> Result<(), DeployError> {
         for partition in 0..deployment.spec.tasks() {
             let task = TaskId { deployment: deployment.id, partition: Partition(partition) };
-            let started = self.tasks.report(task).started().await;
+            let started = self.tasks.report(task).started(deployment.generation).await;
             started.map_err(|why| DeployError::Task { partition, why })?;
         }
         Ok(())
     }
 
     /// Where a first generation begins: for each partition and each input, an offset.
-    fn starts(&self, tenant: &str, manifest: &Manifest) -> Result<Vec<Vec<u64>>, DeployError> {
+    pub(crate) fn starts(&self, tenant: &str, manifest: &Manifest) -> Result<Vec<Vec<u64>>, DeployError> {
         let inputs = deploy::inputs(&self.catalog.view(), tenant, manifest)??;
         let partitions = inputs.first().map_or(0, |input| input.partitions);
         let mut starts = Vec::new();
@@ -270,6 +296,7 @@ impl Plugins {
                 status: match row.status {
                     TaskStatus::Running => "running",
                     TaskStatus::Stopped => "stopped",
+                    TaskStatus::Paused => "paused",
                 },
                 phase,
                 why,
@@ -280,6 +307,7 @@ impl Plugins {
                 lag_records: lag(shard, task, &row)?,
                 timers: timers(shard, task)?,
                 event_time_watermark_ms: clocks.and_then(|clocks| clocks.watermark_ms),
+                stalled: report.stalled().map(|(since, cause)| Stalled { since_ms: since.0, cause }),
                 last_failure: report.last_failure(),
                 work: report.work(),
                 log: report
@@ -290,6 +318,24 @@ impl Plugins {
             });
         }
         Ok(states)
+    }
+
+    /// The tasks that have records to consume and consume none, in words.
+    pub fn stalled(&self) -> Vec<String> {
+        let mut stalled = Vec::new();
+        for deployment in catalog::deployments(&self.catalog.view()).unwrap_or_default() {
+            for partition in (0..deployment.spec.tasks()).map(Partition) {
+                let report = self.tasks.report(TaskId { deployment: deployment.id, partition });
+                if let Some((since, cause)) = report.stalled() {
+                    let seconds = self.world.clock.now().since(since).as_secs();
+                    let (name, task) = (&deployment.name, partition.0);
+                    stalled.push(format!(
+                        "task {task} of plugin {name} has been stalled for {seconds} s: {cause}"
+                    ));
+                }
+            }
+        }
+        stalled
     }
 
     /// Counts, for ever, how far each plugin is behind.
@@ -307,7 +353,7 @@ impl Plugins {
 
     fn count_lag(&self, deployment: &Deployment) -> Result<(), Fault> {
         let now = self.world.clock.now();
-        let mut records = 0;
+        let (mut records, mut stalled) = (0, 0);
         let mut oldest = now;
         for partition in 0..deployment.spec.tasks() {
             let task = TaskId { deployment: deployment.id, partition: Partition(partition) };
@@ -315,7 +361,9 @@ impl Plugins {
             let Some(row) = tables::read::<TaskRow>(&shard.group.tables(), &Key::Task(task))? else {
                 continue;
             };
-            records += lag(shard, task, &row)?;
+            let behind = lag(shard, task, &row)?;
+            records += behind;
+            stalled += u64::from(self.tasks.report(task).watch(Standing::of(&row, behind), now).is_some());
             for (topic, next) in &row.positions {
                 let at = TopicPartition { topic: *topic, partition: task.partition };
                 let waiting = shard.group.log().batches(at, *next, shard.upto(), 1);
@@ -326,6 +374,7 @@ impl Plugins {
         }
         let age = if records == 0 { Duration::ZERO } else { now.since(oldest) };
         self.metrics.lag(&deployment.name, records, age);
+        self.metrics.stalled(&deployment.name, stalled);
         Ok(())
     }
 }

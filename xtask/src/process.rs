@@ -210,10 +210,19 @@ impl Broker {
     /// # Errors
     /// When it cannot be reached.
     pub fn metrics(&self) -> anyhow::Result<String> {
+        self.probe("/metrics")
+    }
+
+    /// What a path of the listener for probes says, head and body.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub fn probe(&self, path: &str) -> anyhow::Result<String> {
         let address = self.address("metrics").context("an address for metrics")?;
         let mut connection = TcpStream::connect(address)?;
         connection.set_read_timeout(Some(PATIENCE))?;
-        connection.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        connection.write_all(head.as_bytes())?;
         let mut text = String::new();
         connection.read_to_string(&mut text)?;
         Ok(text)

@@ -4,6 +4,7 @@ mod apply;
 mod config;
 mod consume;
 mod context;
+mod dlq;
 mod plugin;
 mod produce;
 mod serve;
@@ -40,6 +41,9 @@ pub enum Command {
     /// Build, deploy and check plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
+    /// Look at records that plugins gave up, and discard them.
+    #[command(subcommand)]
+    Dlq(dlq::Dlq),
     /// Make topics and plugins be as files say.
     Apply(apply::Apply),
     /// Print a completion script for a shell.
@@ -65,6 +69,7 @@ pub fn run(command: Command, context: Option<&str>, format: Format) -> Result<()
         Command::Produce(produce) => block_on(produce.run(context, format)),
         Command::Consume(consume) => block_on(consume.run(context)),
         Command::Plugin(plugin) => block_on(plugin.run(context, format)),
+        Command::Dlq(dlq) => block_on(dlq.run(context, format)),
         Command::Apply(apply) => block_on(apply.run(context, format)),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut crate::command_line(), "tidemill", &mut std::io::stdout());

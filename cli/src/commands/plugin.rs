@@ -1,5 +1,7 @@
 //! `plugin`: build, deploy, list, describe, verify.
 
+mod lifecycle;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +43,8 @@ pub enum Plugin {
         name: String,
     },
     Verify(verify::Verify),
+    #[command(flatten)]
+    Lifecycle(lifecycle::Lifecycle),
 }
 
 /// What to build.
@@ -158,6 +162,7 @@ impl Plugin {
             Plugin::List => list(&api, format).await?,
             Plugin::Describe { name } => describe(&api, &name, format).await?,
             Plugin::Verify(verify) => verify.run(&api, format).await?,
+            Plugin::Lifecycle(order) => order.run(&api, format).await?,
         }
         Ok(())
     }
@@ -200,12 +205,23 @@ async fn list(api: &AdminApi, format: Format) -> Result<(), Failure> {
             text(&plugin["generation"]),
             tasks,
             text(&plugin["lag-records"]),
+            condition(plugin),
             names("subscribe"),
             names("publish"),
         ]
     };
     let rows: Vec<_> = plugins.iter().map(row).collect();
-    Ok(output::table(&["NAME", "GENERATION", "TASKS", "LAG", "READS", "PUBLISHES"], &rows)?)
+    Ok(output::table(&["NAME", "GENERATION", "TASKS", "LAG", "IS", "READS", "PUBLISHES"], &rows)?)
+}
+
+/// How a plugin is, in a word, and why if it does not get on.
+fn condition(plugin: &Value) -> String {
+    match (plugin["paused"] == true, plugin["stalled"].as_u64().unwrap_or(0)) {
+        (true, _) => "paused".into(),
+        (false, 0) if plugin["running"] != plugin["tasks"] => "stopped".into(),
+        (false, 0) => "running".into(),
+        (false, _) => format!("stalled: {}", text(&plugin["stalled-cause"])),
+    }
 }
 
 async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Failure> {
@@ -215,6 +231,9 @@ async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Fail
     }
     println!("{name}, generation {}, component {}", text(&plugin["generation"]), text(&plugin["digest"]));
     println!("dead letters go to {}", text(&plugin["dead-letter"]));
+    if plugin["paused"] == true {
+        println!("paused: its tasks take no steps until `tidemill plugin resume {name}`");
+    }
     let tasks = plugin["state"].as_array().cloned().unwrap_or_default();
     let row = |task: &Value| {
         let work = &task["work"];
@@ -226,6 +245,20 @@ async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Fail
     let titles = ["TASK", "SHARD", "PHASE", "STEP", "LAG", "EVENTS", "RECORDS", "FAILURES", "DEAD LETTERS"];
     output::table(&titles, &rows)?;
     for task in &tasks {
+        let (number, why) = (text(&task["partition"]), text(&task["why"]));
+        match task["phase"].as_str() {
+            Some("retrying") => {
+                println!(
+                    "\ntask {number} waits before an event that failed {} times: {why}",
+                    text(&task["attempts"])
+                );
+            }
+            Some("stopped") => println!("\ntask {number} stopped before an event that failed: {why}"),
+            _ => {}
+        }
+        if let Some(cause) = task["stalled"]["cause"].as_str() {
+            println!("\ntask {number} is stalled: {cause}");
+        }
         let failure = &task["last-failure"];
         if !failure.is_null() {
             println!("\ntask {} last failed: {}", text(&task["partition"]), text(&failure["reason"]));

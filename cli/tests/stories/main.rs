@@ -7,6 +7,7 @@
 
 mod guests;
 mod kcat;
+mod lifecycle;
 mod offsets;
 mod operating;
 

@@ -10,8 +10,8 @@ use tidemill_protocol::ids::{TopicId, TopicName};
 
 use super::topics::{self, NewTopic};
 use super::{
-    Command, Deployment, GroupRow, TopicRow, TopicSettings, cluster, deployment, deployments, shards_of,
-    topic,
+    Command, Deployment, GroupRow, TopicRow, TopicSettings, Version, cluster, deployment, deployments,
+    lifecycle, shards_of, topic,
 };
 use crate::fault::Fault;
 use crate::ids::{Digest, Generation};
@@ -110,9 +110,10 @@ pub fn decide(
             return Ok(Ok(Decision::Unchanged(Box::new(known.clone()))));
         }
         if !known.spec.inputs.iter().map(|input| input.topic).eq(reads.iter().map(|row| row.id)) {
-            let why =
-                "a deployed plugin keeps its subscriptions: deploy it under another name to change them";
-            return Ok(Err(Rejection::Invalid(why.into())));
+            return Ok(Err(other_inputs(known, &reads)));
+        }
+        if let Err(unreadable) = lifecycle::check_state(known, manifest) {
+            return Ok(Err(unreadable));
         }
     }
     let (dead_letter, new) = match dead_letter(view, request, &reads[0])? {
@@ -123,13 +124,16 @@ pub fn decide(
         Ok(config) => config,
         Err(error) => return Ok(Err(Rejection::Invalid(error.to_string()))),
     };
-    let (id, generation, starts) = match known {
-        Some(known) => (known.id, Generation(known.generation.0 + 1), known.starts),
+    let (id, generation, starts) = match &known {
+        Some(known) => (known.id, known.generation.next(), known.starts.clone()),
         None => {
             let cluster = cluster(view)?.ok_or_else(super::unformed)?;
             (cluster.next_deployment, Generation(1), request.starts.clone())
         }
     };
+    let before = known.as_ref().map(|known| &known.spec);
+    let mut state_versions = before.map(|spec| spec.state_versions.clone()).unwrap_or_default();
+    lifecycle::add_version(&mut state_versions, manifest.state_version);
     let spec = TaskSpec {
         deployment: id,
         name: manifest.name.clone(),
@@ -143,6 +147,10 @@ pub fn decide(
         failure: manifest.failure.clone(),
         hops_max: manifest.hops_max(),
         event_time: manifest.event_time,
+        paused: before.is_some_and(|spec| spec.paused),
+        state_versions,
+        restarted: before.map_or(Generation(0), |spec| spec.restarted),
+        emptied: before.map_or(Generation(0), |spec| spec.emptied),
     };
     let deployment = Deployment {
         id,
@@ -154,9 +162,26 @@ pub fn decide(
         spec,
         starts,
         deployed_at: now,
+        previous: known.map(|known| {
+            Box::new(Version { generation: known.generation, digest: known.digest, manifest: known.manifest })
+        }),
     };
     let (topics, groups) = new.into_iter().unzip();
     Ok(Ok(Decision::Deploy(Command::Deploy { deployment: Box::new(deployment), topics, groups })))
+}
+
+/// A task's place in its inputs is kept by topic, in their order: so they stay what they are.
+fn other_inputs(known: &Deployment, reads: &[TopicRow]) -> Rejection {
+    let had: Vec<_> = known.spec.inputs.iter().map(|input| input.name.as_str()).collect();
+    let has: Vec<_> = reads.iter().map(|row| row.name.as_str()).collect();
+    let again = if had == has { ", and one of them was deleted and made anew" } else { "" };
+    Rejection::Invalid(format!(
+        "a deployed plugin keeps its subscriptions: {} reads {}, and the new version {}{again}; deploy it under another \
+         name, or delete it first",
+        known.name,
+        had.join(", "),
+        has.join(", "),
+    ))
 }
 
 fn output(view: &dyn View, row: &TopicRow) -> Result<Output, Fault> {

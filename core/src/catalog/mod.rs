@@ -8,6 +8,7 @@
 //! through its own log (see [`crate::shard::control`]).
 
 pub mod deploy;
+pub mod lifecycle;
 pub mod placement;
 pub mod topics;
 
@@ -123,10 +124,25 @@ pub struct Deployment {
     pub manifest: Manifest,
     /// What its tasks are told.
     pub spec: TaskSpec,
-    /// For each partition and each input, the first offset that its first generation was given.
+    /// For each partition and each input, the first offset that its first generation was given, or the last one that
+    /// began anew.
     pub starts: Vec<Vec<u64>>,
     /// When it was deployed.
     pub deployed_at: Timestamp,
+    /// The version that was at work before this one: what a rollback goes back to.
+    #[serde(default)]
+    pub previous: Option<Box<Version>>,
+}
+
+/// What makes a version of a plugin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    /// Its last generation.
+    pub generation: Generation,
+    /// The component.
+    pub digest: Digest,
+    /// As it was deployed.
+    pub manifest: Manifest,
 }
 
 /// A change of the catalog.
@@ -153,6 +169,15 @@ pub enum Command {
         topics: Vec<TopicRow>,
         /// Their groups, as they are with them.
         groups: Vec<GroupRow>,
+    },
+    /// A deployment is no more. Its topics stay.
+    Undeploy {
+        /// Its tenant.
+        tenant: String,
+        /// The plugin's name.
+        name: String,
+        /// Which deployment of that name.
+        id: DeploymentId,
     },
     /// Producer ids below this one are given away.
     ReserveProducerIds {
@@ -188,6 +213,12 @@ pub fn apply(tables: &mut dyn Tables, entry: &Entry, effects: &mut Vec<Effect>) 
             effects.push(Effect::DeploymentChanged { deployment: deployment.id });
             let key = Key::Deployment(deployment.tenant.clone(), deployment.name.clone());
             tables::write(tables, &key, &Json(*deployment));
+        }
+        Command::Undeploy { tenant, name, id } => {
+            if deployment(tables, &tenant, &name)?.is_some_and(|known| known.id == id) {
+                tables.delete(Key::Deployment(tenant, name).encode());
+                effects.push(Effect::DeploymentChanged { deployment: id });
+            }
         }
         Command::ReserveProducerIds { next } => {
             let mut cluster = cluster(tables)?.ok_or_else(unformed)?;

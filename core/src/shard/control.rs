@@ -11,9 +11,10 @@ use super::Deciding;
 use crate::effect::Effect;
 use crate::entry::{Entry, EntryKind};
 use crate::fault::Fault;
-use crate::ids::{Cursor, TaskId};
-use crate::rows::{PartitionRow, TaskRow, TaskStatus};
-use crate::tables::{self, Key, Tables};
+use crate::ids::{Cursor, DeploymentId, TaskId};
+use crate::rows::{Fate, LetterRow, PartitionRow, TaskRow, TaskStatus};
+use crate::seams::Timestamp;
+use crate::tables::{self, Key, Tables, end_of_prefix};
 use crate::task::TaskSpec;
 use crate::text;
 
@@ -26,12 +27,29 @@ pub enum Control {
         /// They.
         partitions: Vec<NewPartition>,
     },
-    /// Run these tasks of a generation. A task of an older generation goes on where it is.
+    /// Run these tasks of a generation, or have them paused. A task of an older generation goes on where it is, unless
+    /// the spec says that a generation began anew since.
     StartTasks {
         /// The generation.
         spec: Box<TaskSpec>,
         /// Its tasks in this shard.
         tasks: Vec<NewTask>,
+    },
+    /// Nobody wants these dead letters any more. Those of which something has become already stay what they are.
+    DiscardLetters {
+        /// The dead-letter topic.
+        #[serde(with = "text")]
+        topic: TopicId,
+        /// The partition.
+        partition: u32,
+        /// Their offsets.
+        offsets: Vec<u64>,
+    },
+    /// Have no task of this deployment any more, nor its state. What its steps derived stays, and what of it is on its
+    /// way arrives.
+    RemoveTasks {
+        /// The deployment.
+        deployment: DeploymentId,
     },
 }
 
@@ -88,6 +106,11 @@ pub(super) fn apply(tables: &mut dyn Tables, entry: &Entry, effects: &mut Vec<Ef
             }
             tasks.iter().try_for_each(|new| start_task(tables, &spec, new, effects))
         }
+        Control::DiscardLetters { topic, partition, offsets } => {
+            let at = TopicPartition { topic, partition: Partition(partition) };
+            offsets.into_iter().try_for_each(|offset| discard(tables, at, Offset(offset), entry.append_time))
+        }
+        Control::RemoveTasks { deployment } => remove_tasks(tables, deployment, effects),
     }
 }
 
@@ -115,10 +138,52 @@ fn start_task(
     }
     let positions = spec.inputs.iter().zip(&new.starts).map(|(input, start)| (input.topic, Offset(*start)));
     let fresh = TaskRow { cursor: new.cursor, positions: positions.collect(), ..TaskRow::default() };
-    let mut row = known.unwrap_or(fresh);
+    let before = known.as_ref().map(|row| row.generation);
+    if before.is_some_and(|before| before < spec.emptied) {
+        Key::memory_prefixes(task).iter().try_for_each(|prefix| delete_all(tables, prefix))?;
+    }
+    // Its steps are counted on, whatever else is new: what it sends elsewhere names the step before it.
+    let mut row = match known {
+        Some(row) if row.generation < spec.restarted => TaskRow { step: row.step, ..fresh },
+        Some(row) => row,
+        None => fresh,
+    };
     row.generation = spec.generation;
-    row.status = TaskStatus::Running;
+    row.status = if spec.paused { TaskStatus::Paused } else { TaskStatus::Running };
+    (row.attempts, row.reason) = (0, String::new());
     tables::write(tables, &key, &row);
     effects.push(Effect::TaskStarted { task });
+    Ok(())
+}
+
+fn discard(tables: &mut dyn Tables, at: TopicPartition, offset: Offset, now: Timestamp) -> Result<(), Fault> {
+    let end = tables::read::<PartitionRow>(tables, &Key::Partition(at))?.map_or(Offset(0), |row| row.end);
+    let key = Key::Letter(at, offset);
+    if offset < end && tables::read::<LetterRow>(tables, &key)?.is_none() {
+        tables::write(tables, &key, &LetterRow { fate: Fate::Discarded, at: now });
+    }
+    Ok(())
+}
+
+fn remove_tasks(
+    tables: &mut dyn Tables,
+    deployment: DeploymentId,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Fault> {
+    let prefix = Key::tasks_prefix(deployment);
+    for (key, _) in tables.scan(&prefix, end_of_prefix(&prefix).as_deref(), usize::MAX)? {
+        let Key::Task(task) = Key::decode(&key)? else { continue };
+        Key::memory_prefixes(task).iter().try_for_each(|prefix| delete_all(tables, prefix))?;
+        delete_all(tables, &Key::outbound_prefix(task))?;
+        tables.delete(key);
+        effects.push(Effect::TaskStopped { task });
+    }
+    tables.delete(Key::Spec(deployment).encode());
+    Ok(())
+}
+
+fn delete_all(tables: &mut dyn Tables, prefix: &Bytes) -> Result<(), Fault> {
+    let rows = tables.scan(prefix, end_of_prefix(prefix).as_deref(), usize::MAX)?;
+    rows.into_iter().for_each(|(key, _)| tables.delete(key));
     Ok(())
 }

@@ -167,12 +167,20 @@ pub fn spec(generation: u32) -> TaskSpec {
         failure: FailurePolicy::default(),
         hops_max: 4,
         event_time: EventTimeRules { lateness_ms: 0, idle_ms: Some(1_000) },
+        paused: false,
+        state_versions: vec![1],
+        restarted: Generation(0),
+        emptied: Generation(0),
     }
 }
 
 pub fn start(mill: &mut Mill, generation: u32) {
+    start_as(mill, spec(generation));
+}
+
+pub fn start_as(mill: &mut Mill, spec: TaskSpec) {
     let tasks = vec![NewTask { partition: 0, cursor: Cursor::default(), starts: vec![0] }];
-    mill.control(&Control::StartTasks { spec: Box::new(spec(generation)), tasks });
+    mill.control(&Control::StartTasks { spec: Box::new(spec), tasks });
     mill.commit();
 }
 

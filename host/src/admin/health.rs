@@ -84,13 +84,18 @@ pub fn serve(
 }
 
 /// 200 once the broker serves and leads all its shards; else 503, and why.
+///
+/// A stalled task does not make it unready: it is named behind the word, and everything else is served. To take the
+/// whole broker out of service for one plugin that does not get on would stop producers who have nothing to do with it.
 async fn ready(State(health): State<Health>) -> impl IntoResponse {
     let Some(broker) = health.readiness.broker() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n".to_owned());
     };
     let without: Vec<_> = broker.shards.iter().filter(|shard| shard.leader().is_none()).collect();
     if without.is_empty() {
-        (StatusCode::OK, "ready\n".to_owned())
+        let stalled: String =
+            broker.plugins.stalled().into_iter().map(|task| format!("degraded: {task}\n")).collect();
+        (StatusCode::OK, format!("ready\n{stalled}"))
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("no leader: {without:?}\n"))
     }

@@ -5,13 +5,15 @@
 //! |---|---|
 //! | `/v1/cluster` | here |
 //! | `/v1/topics` | [`topics`] |
-//! | `/v1/components`, `/v1/plugins` | [`plugins`] |
+//! | `/v1/components`, `/v1/plugins` | [`plugins`], [`lifecycle`], [`letters`] |
 //! | `/v1/shards` | [`shards`] |
 //! | `/healthz`, `/readyz`, `/metrics`, on a listener of their own | [`health`] |
 //!
 //! What goes wrong is told as a [`problem`] document.
 
 pub mod health;
+pub mod letters;
+pub mod lifecycle;
 pub mod plugins;
 pub mod problem;
 pub mod shards;
@@ -107,7 +109,14 @@ fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/components/{digest}", put(plugins::upload).get(plugins::download))
         .route("/v1/plugins", get(plugins::list).post(plugins::deploy))
         .route("/v1/plugins/check", post(plugins::check))
-        .route("/v1/plugins/{name}", get(plugins::describe))
+        .route("/v1/plugins/{name}", get(plugins::describe).delete(lifecycle::delete))
+        .route("/v1/plugins/{name}/dlq", get(letters::list))
+        .route("/v1/plugins/{name}/dlq/discard", post(letters::discard))
+        .route("/v1/plugins/{name}/dlq/{partition}/{offset}", get(letters::show))
+        .route("/v1/plugins/{name}/pause", post(lifecycle::pause))
+        .route("/v1/plugins/{name}/resume", post(lifecycle::resume))
+        .route("/v1/plugins/{name}/rollback", post(lifecycle::rollback))
+        .route("/v1/plugins/{name}/reset", post(lifecycle::reset))
         .route("/v1/plugins/{name}/tasks/{partition}/state", get(plugins::state))
         .route("/v1/shards", get(shards::list))
         .route("/v1/shards/{shard}/log", get(shards::log))

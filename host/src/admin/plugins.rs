@@ -44,6 +44,13 @@ pub struct PluginView {
     timers: usize,
     /// Tasks that take steps, of all.
     running: usize,
+    /// Whether somebody paused it.
+    paused: bool,
+    /// Tasks that have records to consume and consume none.
+    stalled: usize,
+    /// Why the first of them does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stalled_cause: Option<String>,
     tasks: usize,
     /// Whether this call changed anything.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,6 +77,9 @@ fn view(broker: &Broker, deployment: &Deployment) -> Result<PluginView, Problem>
         lag_records: state.iter().map(|task| task.lag_records).sum(),
         timers: state.iter().map(|task| task.timers).sum(),
         running: state.iter().filter(|task| task.status == "running").count(),
+        paused: spec.paused,
+        stalled: state.iter().filter(|task| task.stalled.is_some()).count(),
+        stalled_cause: state.iter().find_map(|task| Some(task.stalled.as_ref()?.cause.clone())),
         tasks: state.len(),
         changed: None,
         deployment: None,
@@ -117,7 +127,7 @@ pub async fn check(
     answer(&broker, deployed)
 }
 
-fn answer(broker: &Broker, deployed: Deployed) -> Result<Json<PluginView>, Problem> {
+pub(super) fn answer(broker: &Broker, deployed: Deployed) -> Result<Json<PluginView>, Problem> {
     let plugin = view(broker, &deployed.deployment)?;
     Ok(Json(PluginView { changed: Some(deployed.changed), deployment: Some(deployed.deployment), ..plugin }))
 }
@@ -197,7 +207,7 @@ pub async fn state(
     Ok(Json(StatePage { rows, next }))
 }
 
-fn find(broker: &Broker, name: &str) -> Result<Deployment, Problem> {
+pub(super) fn find(broker: &Broker, name: &str) -> Result<Deployment, Problem> {
     let found = catalog::deployment(&broker.catalog.view(), TENANT, name)?;
     found.ok_or_else(|| Problem::not_found(format!("there is no plugin {name}")))
 }

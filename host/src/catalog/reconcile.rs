@@ -3,20 +3,23 @@
 //! The catalog commits first, so a broker that dies in between finds the rest to do when it comes back. Commands
 //! that a shard has carried out already do nothing, and what is there already is not asked for again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill_core::catalog::{self, Deployment, TopicRow};
 use tidemill_core::fault::Fault;
-use tidemill_core::ids::{Generation, ShardId, TaskId};
+use tidemill_core::ids::{DeploymentId, Generation, ShardId, TaskId};
 use tidemill_core::rows::TaskRow;
 use tidemill_core::shard::control::{Control, NewPartition, NewTask};
-use tidemill_core::tables::{self, Key};
+use tidemill_core::tables::{self, Key, View, end_of_prefix};
 use tidemill_protocol::ids::{Offset, Partition, TopicPartition};
 
 use super::Catalog;
 use crate::shards::Refused;
 use crate::shards::shard::Shard;
 use std::sync::Arc;
+
+/// The number of the table of specs, for a scan.
+const SPEC_TABLE: u8 = 5;
 
 /// Does everything that the catalog wants and the shards have not.
 ///
@@ -28,7 +31,40 @@ pub async fn all(catalog: &Catalog, shards: &[Arc<Shard>]) -> Result<(), Refused
     for deployment in catalog::deployments(&catalog.view())? {
         start_tasks(shards, &deployment).await?;
     }
+    let known: BTreeSet<_> =
+        catalog::deployments(&catalog.view())?.into_iter().map(|deployment| deployment.id).collect();
+    for shard in shards {
+        for deployment in deployments_in(shard)?.difference(&known) {
+            shard.control(&Control::RemoveTasks { deployment: *deployment }).await?;
+        }
+    }
     Ok(())
+}
+
+/// Removes the tasks of a deployment that is no more, with their state.
+///
+/// # Errors
+/// [`Refused`] when a shard does not take it.
+pub async fn remove_tasks(shards: &[Arc<Shard>], deployment: DeploymentId) -> Result<(), Refused> {
+    for shard in shards {
+        if deployments_in(shard)?.contains(&deployment) {
+            shard.control(&Control::RemoveTasks { deployment }).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The deployments that a shard has tasks of.
+fn deployments_in(shard: &Shard) -> Result<BTreeSet<DeploymentId>, Fault> {
+    let specs = Key::table(SPEC_TABLE);
+    let rows = shard.group.tables().scan(&specs, end_of_prefix(&specs).as_deref(), usize::MAX)?;
+    let mut found = BTreeSet::new();
+    for (key, _) in rows {
+        if let Key::Spec(deployment) = Key::decode(&key)? {
+            found.insert(deployment);
+        }
+    }
+    Ok(found)
 }
 
 /// Makes the partitions of topics that their shards do not hold yet.

@@ -8,6 +8,7 @@
 //! | [`alarm`] | which timers are due, and when the next is |
 //! | [`dead_letter`] | what becomes of a record that cannot be handled |
 //! | [`report`] | what is known of a task beside its row: for people |
+//! | [`stall`] | whether a task that has something to do gets on |
 
 pub mod alarm;
 pub mod dead_letter;
@@ -15,14 +16,15 @@ pub mod inbox;
 pub mod item;
 pub mod pump;
 pub mod report;
+pub mod stall;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use tidemill_core::fault::Fault;
-use tidemill_core::ids::{Generation, TaskId, Term};
+use tidemill_core::ids::{DeploymentId, Generation, TaskId, Term};
 use tidemill_core::limits;
 use tidemill_core::rows::{TaskRow, TaskStatus};
 use tidemill_core::seams::World;
@@ -35,7 +37,7 @@ use crate::components::Components;
 use crate::metrics::Metrics;
 use crate::shards::Shard;
 use pump::Pump;
-use report::{Phase, Report};
+use report::{Phase, Report, Reporter};
 
 /// The number of the table of tasks, for a scan.
 const TASK_TABLE: u8 = 6;
@@ -76,14 +78,21 @@ impl Tasks {
             return Ok(());
         };
         let applied = shard.group.tables();
+        let mut seen = BTreeSet::new();
         let start = Key::table(TASK_TABLE);
         for (key, value) in applied.scan(&start, end_of_prefix(&start).as_deref(), usize::MAX)? {
             let Key::Task(task) = Key::decode(&key)? else { continue };
             let row = TaskRow::decode(&value)?;
             let identity = (leader.term(), row.generation);
             let report = self.report(task);
-            if row.status == TaskStatus::Stopped {
-                report.enter(Phase::Stopped, &row.reason);
+            seen.insert(task);
+            let resting = match row.status {
+                TaskStatus::Running => None,
+                TaskStatus::Stopped => Some(Phase::Stopped),
+                TaskStatus::Paused => Some(Phase::Paused),
+            };
+            if let Some(phase) = resting {
+                report.enter(row.generation, phase, &row.reason);
                 running.remove(&task);
             } else if running.get(&task) != Some(&identity) {
                 let spec = tables::read::<TaskSpec>(&applied, &Key::Spec(task.deployment))?;
@@ -91,7 +100,8 @@ impl Tasks {
                 running.insert(task, identity);
                 let place = |input: &Input| TopicPartition { topic: input.topic, partition: task.partition };
                 let places: Vec<_> = spec.inputs.iter().map(place).collect();
-                report.enter(Phase::Starting, "");
+                report.enter(row.generation, Phase::Starting, "");
+                let report = Reporter { report, generation: row.generation };
                 let pump = Pump {
                     world: self.world.clone(),
                     shard: shard.clone(),
@@ -108,11 +118,17 @@ impl Tasks {
                 self.world.spawner.task("task", Box::pin(pump.run()));
             }
         }
+        running.retain(|task, _| seen.contains(task));
         Ok(())
     }
 
     /// What is known of a task.
     pub fn report(&self, task: TaskId) -> Arc<Report> {
         self.reports.lock().entry(task).or_default().clone()
+    }
+
+    /// A deployment is no more, and nobody asks how its tasks are.
+    pub fn forget(&self, deployment: DeploymentId) {
+        self.reports.lock().retain(|task, _| task.deployment != deployment);
     }
 }

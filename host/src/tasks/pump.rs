@@ -39,7 +39,7 @@ use super::alarm::Alarm;
 use super::dead_letter;
 use super::inbox::Inbox;
 use super::item::{Content, Item};
-use super::report::{Phase, Report};
+use super::report::{Phase, Report, Reporter};
 use crate::components::Components;
 use crate::metrics::{Metrics, StepInFlight};
 use crate::shards::ahead::Runner;
@@ -66,7 +66,7 @@ pub struct Pump {
     /// Who counts.
     pub metrics: Arc<Metrics>,
     /// What people are told.
-    pub report: Arc<Report>,
+    pub report: Reporter,
     /// The task.
     pub task: TaskId,
     /// What it is told.
@@ -142,6 +142,8 @@ impl Pump {
                 if !self.leads() {
                     return Err(End::MovedOn);
                 }
+                // Another generation may have begun while it rested.
+                self.row()?;
                 continue;
             };
             match first.content {

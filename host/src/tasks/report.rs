@@ -2,12 +2,18 @@
 //! it last failed. It is for people, and is gone with the process.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use tidemill_core::ids::Generation;
+use tidemill_core::seams::Timestamp;
 use tidemill_runtime::{GuestFailure, LogLine, Usage};
 use tokio::sync::watch;
+
+use super::stall::{StallWatch, Standing};
 
 /// Log lines of a plugin that are kept for each task.
 const LINES_KEPT: usize = 100;
@@ -27,6 +33,8 @@ pub enum Phase {
     Retrying,
     /// Its failure policy stopped it.
     Stopped,
+    /// Its plugin is paused.
+    Paused,
     /// Its component cannot be loaded.
     Failed,
 }
@@ -64,38 +72,66 @@ pub struct Work {
 /// A report.
 #[derive(Debug, Default)]
 pub struct Report {
-    phase: watch::Sender<(Phase, String)>,
+    phase: watch::Sender<(Generation, Phase, String)>,
+    stall: Mutex<StallWatch>,
     last_failure: Mutex<Option<LastFailure>>,
     work: Mutex<Work>,
     lines: Mutex<VecDeque<LogLine>>,
 }
 
 impl Report {
-    /// The task is doing this now; `why` for phases that have a reason.
-    pub fn enter(&self, phase: Phase, why: &str) {
+    /// A generation of the task is doing this now; `why` for phases that have a reason. What an older one says is not
+    /// heard any more.
+    pub fn enter(&self, generation: Generation, phase: Phase, why: &str) {
         self.phase.send_if_modified(|now| {
-            let changed = now.0 != phase || now.1 != why;
-            *now = (phase, why.to_owned());
+            let changed = generation >= now.0 && *now != (generation, phase, why.to_owned());
+            if changed {
+                *now = (generation, phase, why.to_owned());
+            }
             changed
         });
     }
 
     /// What it is doing, and why.
     pub fn phase(&self) -> (Phase, String) {
-        self.phase.borrow().clone()
+        let now = self.phase.borrow();
+        (now.1, now.2.clone())
     }
 
-    /// Waits until it is running, or will not be.
+    /// Waits until this generation, or a newer one, is running, or will not be.
     ///
     /// # Errors
     /// Why it will not be.
-    pub async fn started(&self) -> Result<(), String> {
+    pub async fn started(&self, generation: Generation) -> Result<(), String> {
         let mut phase = self.phase.subscribe();
-        let settled = phase.wait_for(|(phase, _)| !matches!(phase, Phase::Idle | Phase::Starting)).await;
-        match settled.as_deref() {
-            Ok((Phase::Failed | Phase::Stopped, why)) => Err(why.clone()),
+        let is_settled = |now: &(Generation, Phase, String)| {
+            now.0 >= generation && !matches!(now.1, Phase::Idle | Phase::Starting)
+        };
+        match phase.wait_for(is_settled).await.as_deref() {
+            Ok((_, Phase::Failed | Phase::Stopped, why)) => Err(why.clone()),
             _ => Ok(()),
         }
+    }
+
+    /// Notes where the task stands, and returns since when it is stalled, if it is.
+    pub fn watch(&self, standing: Standing, now: Timestamp) -> Option<Timestamp> {
+        self.stall.lock().look(standing, now)
+    }
+
+    /// Since when it is stalled, and why, if it is.
+    pub fn stalled(&self) -> Option<(Timestamp, String)> {
+        let since = self.stall.lock().stalled()?;
+        let (phase, why) = self.phase();
+        let cause = match phase {
+            Phase::Idle => "this broker does not lead its shard".to_owned(),
+            Phase::Starting => "its component is not loaded yet".to_owned(),
+            Phase::Running => "its step does not come to an end".to_owned(),
+            Phase::Retrying => format!("an event fails again and again: {why}"),
+            Phase::Stopped => format!("its failure policy stopped it: {why}"),
+            Phase::Failed => format!("it cannot run: {why}"),
+            Phase::Paused => "it is paused".to_owned(),
+        };
+        Some((since, cause))
     }
 
     /// A try failed.
@@ -145,6 +181,30 @@ impl Report {
     /// The last lines of the plugin's log.
     pub fn lines(&self) -> Vec<LogLine> {
         self.lines.lock().iter().cloned().collect()
+    }
+}
+
+/// A report as the pump of one generation makes it.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    /// The report.
+    pub report: Arc<Report>,
+    /// The generation.
+    pub generation: Generation,
+}
+
+impl Reporter {
+    /// As [`Report::enter`].
+    pub fn enter(&self, phase: Phase, why: &str) {
+        self.report.enter(self.generation, phase, why);
+    }
+}
+
+impl Deref for Reporter {
+    type Target = Report;
+
+    fn deref(&self) -> &Report {
+        &self.report
     }
 }
 

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -18,19 +19,24 @@ use tidemill_core::manifest::Manifest;
 use tidemill_core::seams::BoxFuture;
 use tidemill_host::broker::{Broker, Tools};
 use tidemill_host::components;
+use tidemill_host::plugins::DeployError;
 use tidemill_host::topics::{self, Wanted};
 use tidemill_protocol::ids::Partition;
 use tidemill_protocol::partitioner::partition_for_key;
 use tidemill_runtime::{
     Artifact, CodeOptions, CompileError, Compiler, Metering, Plugin, Runtime, RuntimeOptions, compile,
 };
+use tidemill_sim::chance::SimChance;
 
+use crate::life::Life;
 use crate::story::Broken;
 
 /// The topic that orders are produced to.
 pub const ORDERS: &str = "customer-orders";
 /// Its partitions.
 pub const PARTITIONS: u32 = 4;
+/// For how many milliseconds a plugin is paused, at most.
+const PAUSED_MS_MAX: u64 = 2_000;
 
 /// An order of the sample.
 #[derive(Debug, Clone)]
@@ -155,9 +161,32 @@ impl Chain {
         for Ready { manifest, component, digest, .. } in &self.plugins {
             broker.plugins.components.put(*digest, component).map_err(|error| fault(&error))?;
             let deployed = broker.plugins.deploy(DEFAULT_TENANT, manifest.clone(), *digest, false).await;
-            deployed.map_err(|error| fault(&error))?;
+            // The power may have gone while it was paused.
+            if deployed.map_err(|error| fault(&error))?.deployment.spec.paused {
+                let resumed = broker.plugins.resume(DEFAULT_TENANT, &manifest.name).await;
+                resumed.map_err(|error| fault(&error))?;
+            }
         }
         Ok(())
+    }
+
+    /// Changes a plugin while it works: deploys another version of it, or pauses it and has it go on. Says what.
+    pub async fn disturb(&self, broker: &Broker, life: &Life, chance: &SimChance) -> Result<String, Broken> {
+        let fault = |error: DeployError| Broken::Fault(error.to_string());
+        let Ready { manifest, digest, .. } =
+            &self.plugins[chance.between(0, self.plugins.len() as u64) as usize];
+        let name = &manifest.name;
+        if chance.happens(500) {
+            let mut other = manifest.clone();
+            other.failure.attempts = chance.between(4, 9) as u32;
+            let deployed =
+                broker.plugins.deploy(DEFAULT_TENANT, other, *digest, false).await.map_err(fault)?;
+            return Ok(format!("{name} is now generation {}", deployed.deployment.generation.0));
+        }
+        broker.plugins.pause(DEFAULT_TENANT, name).await.map_err(fault)?;
+        life.pause(Duration::from_millis(chance.between(0, PAUSED_MS_MAX))).await;
+        let resumed = broker.plugins.resume(DEFAULT_TENANT, name).await.map_err(fault)?;
+        Ok(format!("{name} was paused, and goes on as generation {}", resumed.deployment.generation.0))
     }
 }
 

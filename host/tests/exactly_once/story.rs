@@ -38,6 +38,8 @@ const PARTS_MAX: u64 = 12;
 /// Between parts there is sometimes a pause of so many milliseconds, at most: longer than tables wait to be
 /// checkpointed.
 const PAUSE_MS_MAX: u64 = 8_000;
+/// How often, of a thousand parts, a plugin is changed or paused while it has orders to handle.
+const DISTURBED_PER_MILLE: u64 = 400;
 /// How often it is looked whether everything came to rest.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -126,6 +128,9 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
                 let (part, behind) = rest.split_at(burst.div_ceil(parts).min(rest.len() - until));
                 producer.hand_over(part, &chance);
                 rest = behind;
+                if chance.happens(DISTURBED_PER_MILLE) {
+                    transcript.push(chain().disturb(&broker, life, &chance).await?);
+                }
                 producer.flush(&broker).await?;
                 if chance.happens(200) {
                     life.pause(Duration::from_millis(chance.between(0, PAUSE_MS_MAX))).await;

@@ -1,0 +1,76 @@
+//! What becomes of plugins that are deployed.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+use tidemill_core::manifest::StartAt;
+
+use super::TENANT;
+use super::plugins::{PluginView, answer};
+use super::problem::Problem;
+use crate::broker::Broker;
+
+/// Its tasks take no steps until it is resumed.
+pub async fn pause(
+    State(broker): State<Arc<Broker>>,
+    Path(name): Path<String>,
+) -> Result<Json<PluginView>, Problem> {
+    answer(&broker, broker.plugins.pause(TENANT, &name).await?)
+}
+
+/// Its tasks take steps again.
+pub async fn resume(
+    State(broker): State<Arc<Broker>>,
+    Path(name): Path<String>,
+) -> Result<Json<PluginView>, Problem> {
+    answer(&broker, broker.plugins.resume(TENANT, &name).await?)
+}
+
+/// The version before this one is deployed.
+pub async fn rollback(
+    State(broker): State<Arc<Broker>>,
+    Path(name): Path<String>,
+) -> Result<Json<PluginView>, Problem> {
+    answer(&broker, broker.plugins.rollback(TENANT, &name).await?)
+}
+
+/// Where tasks are to begin anew.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Reset {
+    to: StartAt,
+    #[serde(default)]
+    fresh_state: bool,
+}
+
+/// Its tasks begin anew.
+pub async fn reset(
+    State(broker): State<Arc<Broker>>,
+    Path(name): Path<String>,
+    body: Result<Json<Reset>, JsonRejection>,
+) -> Result<Json<PluginView>, Problem> {
+    let Json(Reset { to, fresh_state }) = body?;
+    answer(&broker, broker.plugins.reset(TENANT, &name, &to, fresh_state).await?)
+}
+
+/// What is left of a plugin.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Deleted {
+    name: String,
+    /// Topics that it wrote to, its dead letters' among them: they stay.
+    topics: Vec<String>,
+}
+
+/// It is no more.
+pub async fn delete(
+    State(broker): State<Arc<Broker>>,
+    Path(name): Path<String>,
+) -> Result<Json<Deleted>, Problem> {
+    let spec = broker.plugins.delete(TENANT, &name).await?.spec;
+    let topics = spec.outputs.into_iter().chain([spec.dead_letter]).map(|output| output.name).collect();
+    Ok(Json(Deleted { name, topics }))
+}
