@@ -97,6 +97,7 @@ impl GroupLog {
             incoming: opened.incoming,
             promises: opened.promises.promises().clone(),
             committed: opened.committed,
+            next_applied: None,
             cuts: VecDeque::new(),
             unsynced_bytes: 0,
             queue: VecDeque::new(),
@@ -142,8 +143,7 @@ impl GroupLog {
             memory.line.tail.push(entry.clone());
             memory.unsynced_bytes += chunk::bytes_of(entry);
         }
-        let next_durable = memory.next_durable;
-        memory.line.tail.trim(next_durable);
+        memory.trim();
         // Told first: the writer asks whether somebody works on what it is about to take.
         self.shared().options.ahead.appended(&entries);
         self.shared().queue(memory, Work::Append { entries: entries.into(), done });
@@ -310,6 +310,13 @@ impl GroupLog {
                 self.shared().sealing.notify_one();
             }
         }
+    }
+
+    /// Tells that an entry of this log is applied, and all before it: nobody has to read it soon.
+    pub fn set_applied(&self, applied: LogIndex) {
+        let mut memory = self.memory();
+        memory.next_applied = Some(after(applied));
+        memory.trim();
     }
 
     /// Declares that what was lost is made good.

@@ -24,7 +24,7 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// Age after which a segment takes no more entries.
     pub segment_age: Duration,
-    /// Bytes of durable entries that stay in memory.
+    /// Bytes of durable and applied entries that stay in memory.
     pub tail_bytes: usize,
     /// Who counts turns.
     pub on_turn: OnTurn,

@@ -58,6 +58,8 @@ pub(super) struct Memory {
     pub(super) committed: Option<LogId>,
     /// The first entry that is not durable.
     pub(super) next_durable: LogIndex,
+    /// The first entry that is not applied, once that is told.
+    pub(super) next_applied: Option<LogIndex>,
     /// Where truncations that are queued cut: what an earlier turn writes above is not durable.
     pub(super) cuts: VecDeque<LogIndex>,
     /// Bytes appended and not durable.
@@ -153,6 +155,12 @@ impl Memory {
         self.unsynced_bytes = self.unsynced_bytes.saturating_sub(bytes);
         let cut = self.cuts.iter().min().copied().unwrap_or(LogIndex(u64::MAX));
         self.next_durable = LogIndex(last.id.index.0 + 1).min(cut);
-        self.line.tail.trim(self.next_durable);
+        self.trim();
+    }
+
+    /// Lets go of the oldest entries in memory; but not of those that are about to be written, or applied.
+    pub(super) fn trim(&mut self) {
+        let kept = self.next_applied.map_or(self.next_durable, |applied| applied.min(self.next_durable));
+        self.line.tail.trim(kept);
     }
 }

@@ -60,10 +60,10 @@ impl Tail {
         }
     }
 
-    /// Drops the oldest entries until the tail is as small as it should be, but nothing from `durable` on.
-    pub(super) fn trim(&mut self, durable: LogIndex) {
+    /// Drops the oldest entries until the tail is as small as it should be, but nothing from `kept` on.
+    pub(super) fn trim(&mut self, kept: LogIndex) {
         while self.bytes > self.bytes_max {
-            let Some(entry) = self.entries.pop_front_if(|entry| entry.id.index < durable) else { return };
+            let Some(entry) = self.entries.pop_front_if(|entry| entry.id.index < kept) else { return };
             self.bytes -= chunk::bytes_of(&entry);
         }
     }

@@ -77,6 +77,7 @@ impl StateMachine {
             }
         };
         self.store.checkpoint(id, &self.progress.standing(), bytes);
+        self.log.set_applied(id.index);
         Ok(outcome)
     }
 
@@ -103,7 +104,11 @@ impl StateMachine {
         install.finish(checkpoint.clone())?;
         self.progress.installed(&checkpoint)?;
         match checkpoint.applied {
-            Some(applied) => snapshot::settle_log(&self.log, applied).await,
+            Some(applied) => {
+                snapshot::settle_log(&self.log, applied).await?;
+                self.log.set_applied(applied.index);
+                Ok(())
+            }
             None => Ok(()),
         }
     }
