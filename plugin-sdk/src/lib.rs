@@ -75,6 +75,36 @@
 //! - The only clock is the record in hand ([`Event::append_time_ms`], [`Step::time_ms`]): a step that runs again on
 //!   another broker must come to the same result. To act when no record comes, set a [`Timer`].
 //!
+//! When the form of what a plugin keeps changes, its manifest raises `state-version` and declares which others it
+//! reads (`reads-state-versions = [1]`); else the deployment is refused. There is no moment at which all of a state is
+//! rewritten: a plugin migrates a value when it meets it. So each value says its version, and old ones are read for as
+//! long as they may lie there:
+//!
+//! ```
+//! # use serde::{Deserialize, Serialize};
+//! #[derive(Deserialize, Serialize)]
+//! #[serde(tag = "version")]
+//! enum Balance {
+//!     #[serde(rename = "1")]
+//!     Dollars { dollars: i64 },
+//!     #[serde(rename = "2")]
+//!     Cents { cents: i64 },
+//! }
+//!
+//! impl Balance {
+//!     /// As this version writes it back.
+//!     fn cents(self) -> i64 {
+//!         match self {
+//!             Balance::Dollars { dollars } => dollars * 100,
+//!             Balance::Cents { cents } => cents,
+//!         }
+//!     }
+//! }
+//! # assert_eq!(serde_json::from_str::<Balance>(r#"{"version":"1","dollars":2}"#)?.cents(), 200);
+//! # assert_eq!(Balance::Cents { cents: 5 }.cents(), 5);
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
 //! The crate is built for `wasm32-unknown-unknown` and natively; only the module `guest` differs. The rest sees
 //! a broker through the private trait `Host`, which the tests implement with [`testing::MockStep`].
 #![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
