@@ -418,3 +418,13 @@ fn an_hour_that_is_never_closed_is_noticed() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].what.contains("never closed"), "{found:?}");
 }
+
+#[test]
+fn a_hole_in_the_offsets_is_noticed() {
+    let mut topics = history();
+    // Nothing derives from it, and nothing lies behind it.
+    topics.get_mut("fraud-alerts").unwrap().last_mut().unwrap().offset += 1;
+    let found = violations(topics);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].what.contains("lies where offset 1 should be"), "{found:?}");
+}
