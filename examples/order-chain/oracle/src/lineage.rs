@@ -1,6 +1,6 @@
 //! Where derived records come from, and where they lie.
 //!
-//! Three things hold for every topic, whatever its records say: a parent exists and is of a topic that the plugin
+//! Four things hold for every topic, whatever its records say: offsets have no holes; a parent exists and is of a topic that the plugin
 //! reads; the records of one key lie in one partition, the same in all topics that share the key; and those that
 //! derive from one source partition lie in the order of their parents, because a task reads in order, steps in
 //! order, and ships in order.
@@ -23,8 +23,13 @@ pub(crate) fn check(history: &History<'_>, violations: &mut Violations) {
     let mut partition_of = BTreeMap::new();
     for (topic, sources) in SOURCES {
         let kind_of_key = (BY_CUSTOMER.contains(&topic), BY_STORE.contains(&topic));
-        let mut newest_parent = BTreeMap::new();
+        let (mut newest_parent, mut next_offset) = (BTreeMap::new(), BTreeMap::new());
         for record in history.topic(topic).records.values() {
+            let next = next_offset.entry(record.partition).or_insert(0);
+            if record.offset != *next {
+                violations.add(topic, record.place(), format_args!("lies where offset {next} should be"));
+            }
+            *next = record.offset + 1;
             let home = partition_of.entry((kind_of_key, record.key.as_deref())).or_insert(record.partition);
             if *home != record.partition {
                 let what = format_args!("its key's other records lie in partition {home}");

@@ -8,14 +8,16 @@ use serde_json::{Value, json};
 type Topics = BTreeMap<String, Vec<Rec>>;
 type Parent = (String, u32, u64);
 
-/// Two customers, two products, three orders: one declined, one that lifts a tier, two shortages, and a sale
-/// while a delivery is under way.
+/// Two customers, two products, four orders: one declined, one that lifts a tier, one soon after another, one far above what
+/// is usual; two shortages, a sale while a delivery is under way, an offer that ends.
 const ORDERS: &str = concat!(
     r#"{"orderId":"o1","customerId":"ann","storeId":"s","items":[{"productId":"milk","name":"MILK","department":"DAIRY","quantity":2,"price":0.5},{"productId":"bread","name":null,"department":null,"quantity":1,"price":1.255}],"total":2.26,"discount":0.1,"timestamp":"2017-01-01T11:00:00Z"}"#,
     "\n",
     r#"{"orderId":"o2","customerId":"bob","storeId":"s","items":[{"productId":"milk","name":"MILK","department":"DAIRY","quantity":3,"price":0.5}],"total":500.0,"discount":0.0,"timestamp":"2017-01-01T11:01:00Z"}"#,
     "\n",
     r#"{"orderId":"o3","customerId":"ann","storeId":"s","items":[{"productId":"bread","name":null,"department":null,"quantity":1,"price":1.0},{"productId":"bread","name":null,"department":null,"quantity":0,"price":0}],"total":1.0,"discount":0.0,"timestamp":"2017-01-01T11:02:00Z"}"#,
+    "\n",
+    r#"{"orderId":"o4","customerId":"ann","storeId":"s","items":[{"productId":"bread","name":null,"department":null,"quantity":1,"price":0}],"total":50,"discount":0.0,"timestamp":"2017-01-01T12:00:00Z"}"#,
     "\n",
 );
 
@@ -78,8 +80,8 @@ impl Builder {
 fn history() -> Topics {
     let mut h = Builder::default();
     let orders: Vec<_> = ORDERS.lines().map(|line| h.order(line)).collect();
-    let [o1, o2, o3] = orders.as_slice() else { panic!("three orders") };
-    let orders = [(o1, "o1", "ann"), (o2, "o2", "bob"), (o3, "o3", "ann")];
+    let [o1, o2, o3, o4] = orders.as_slice() else { panic!("four orders") };
+    let orders = [(o1, "o1", "ann"), (o2, "o2", "bob"), (o3, "o3", "ann"), (o4, "o4", "ann")];
 
     // The products.
     let line = |order: &str,
@@ -95,12 +97,14 @@ fn history() -> Topics {
             "price": price, "amountCents": cents, "timestamp": time })
     };
     let [t1, t2, t3] = ["2017-01-01T11:00:00Z", "2017-01-01T11:01:00Z", "2017-01-01T11:02:00Z"];
+    let t4 = "2017-01-01T12:00:00Z";
     let lines = [
         (o1, "milk", line("o1", "ann", 1, "milk", (2, json!(0.5), 100), t1)),
         (o1, "bread", line("o1", "ann", 2, "bread", (1, json!(1.255), 126), t1)),
         (o2, "milk", line("o2", "bob", 1, "milk", (3, json!(0.5), 150), t2)),
         (o3, "bread", line("o3", "ann", 1, "bread", (1, json!(1.0), 100), t3)),
         (o3, "bread", line("o3", "ann", 2, "bread", (0, json!(0), 0), t3)),
+        (o4, "bread", line("o4", "ann", 1, "bread", (1, json!(0), 0), t4)),
     ];
     let lines = lines.map(|(parent, product, value)| h.add("order-lines", Some(parent), product, value));
     let sale = |order: &str, line: u32| json!({ "kind": "sale", "orderId": order, "line": line });
@@ -114,7 +118,9 @@ fn history() -> Topics {
     let low = h.update(&lines[3], "bread", [1, 0, 1], sale("o3", 1));
     let (receipt, received) = h.supply(&low, "bread", [0, 1], 4);
     let still = h.update(&lines[4], "bread", [0, 0, 1], sale("o3", 2));
-    let bread = [first, low, still, h.update(&receipt, "bread", [0, 4, 1], received)];
+    let refilled = h.update(&receipt, "bread", [0, 4, 1], received);
+    let fewer = h.update(&lines[5], "bread", [4, 3, 1], sale("o4", 1));
+    let bread = [first, low, still, refilled, fewer];
 
     // What the shop shows of them.
     let available = |product: &str, is: bool| json!({ "productId": product, "available": is });
@@ -129,31 +135,44 @@ fn history() -> Topics {
     h.add("product-availability", Some(&bread[1]), "bread", available("bread", false));
     h.add("product-availability", Some(&bread[3]), "bread", available("bread", true));
     h.add("promotions", Some(&bread[3]), "bread", offer("bread", true, 4, 3));
+    h.add("promotions", Some(&bread[4]), "bread", offer("bread", false, 3, 3));
 
-    // The store: an hour that runs, closes, and is corrected.
-    let at_store: Vec<_> = [o1, o2, o3]
+    // The store: an hour that runs, closes, and is corrected; and the next one, which only runs and closes.
+    let at_store: Vec<_> = [o1, o2, o3, o4]
         .into_iter()
         .zip(ORDERS.lines())
         .map(|(order, line)| h.add("store-orders", Some(order), "s", serde_json::from_str(line).unwrap()))
         .collect();
     let sales = |orders: u64, cents: i64, is_final: bool, is_correction: bool| {
+        let begins_ms = if cents == 5_000 { 1_483_272_000_000_u64 } else { 1_483_268_400_000 };
         json!({ "storeId": "s",
-        "hourBeginsMs": 1_483_268_400_000_u64, "orders": orders, "revenueCents": cents, "final": is_final,
+        "hourBeginsMs": begins_ms, "orders": orders, "revenueCents": cents, "final": is_final,
         "correction": is_correction })
     };
     h.add("sales-by-store", Some(&at_store[0]), "s", sales(1, 226, false, false));
     h.add("sales-by-store", Some(&at_store[1]), "s", sales(2, 50_226, false, false));
     h.add("sales-by-store", Some(&at_store[1]), "s", sales(2, 50_226, true, false));
     h.add("sales-by-store", Some(&at_store[2]), "s", sales(3, 50_326, true, true));
+    h.add("sales-by-store", Some(&at_store[3]), "s", sales(1, 5_000, false, false));
+    h.add("sales-by-store", Some(&at_store[3]), "s", sales(1, 5_000, true, false));
 
     // The customers.
     let alert = json!({ "kind": "velocity", "orderId": "o3", "customerId": "ann", "amountCents": 100,
         "recentOrders": 2, "knownOrders": 1 });
     h.add("fraud-alerts", Some(o3), "ann", alert);
+    let alert = json!({ "kind": "amount", "orderId": "o4", "customerId": "ann", "amountCents": 5_000,
+        "recentOrders": 1, "knownOrders": 2 });
+    h.add("fraud-alerts", Some(o4), "ann", alert);
     let told = |kind: &str, customer: &str, order: &str, subject: &str| json!({ "kind": kind, "customerId": customer, "orderId": order, "subject": subject });
-    let totals = [226, 50_000, 100];
-    let points = [(2, 2, "bronze", "bronze"), (500, 500, "bronze", "silver"), (1, 3, "bronze", "silver")];
-    let shown = ["2.26", "500.00", "1.00"];
+    let totals = [226, 50_000, 100, 5_000];
+    let points = [
+        (2, 2, "bronze", "bronze"),
+        (500, 500, "bronze", "silver"),
+        (1, 3, "bronze", "silver"),
+        (50, 53, "silver", "silver"),
+    ];
+    let shown = ["2.26", "500.00", "1.00", "50.00"];
+    let units = [(2, 3), (1, 3), (2, 1), (1, 1)];
     for (number, (at, order, customer)) in orders.into_iter().enumerate() {
         let subject = format!("We received your order {order} over {}", shown[number]);
         h.add("customer-notifications", Some(at), customer, told("confirmation", customer, order, &subject));
@@ -163,7 +182,7 @@ fn history() -> Topics {
             "reason": declined.then_some("more than 100.00") });
         let paid = h.add("payment-processing", Some(at), customer, payment);
         if !declined {
-            let (lines, units) = if order == "o1" { (2, 3) } else { (2, 1) };
+            let (lines, units) = units[number];
             let shipment = json!({ "orderId": order, "customerId": customer, "storeId": "s", "lines": lines,
                 "units": units, "amountCents": totals[number] });
             let shipped = h.add("shipments", Some(&paid), customer, shipment);
@@ -222,7 +241,7 @@ fn the_order_in_which_records_are_handed_over_does_not_matter() {
 #[test]
 fn an_empty_history_of_no_orders_passes_but_not_one_of_some() {
     assert_eq!(check([].as_slice(), &config(), Topics::new()), []);
-    assert_eq!(violations(Topics::new()).iter().filter(|v| v.what.contains("is not there")).count(), 3);
+    assert_eq!(violations(Topics::new()).iter().filter(|v| v.what.contains("is not there")).count(), 4);
 }
 
 #[test]
@@ -388,4 +407,24 @@ fn the_configuration_is_read_from_what_the_guests_are_told() {
     let mut missing = values.clone();
     missing.remove("procurement.lot-size");
     assert_eq!(Config::from_values(&missing), Err("procurement.lot-size is missing".into()));
+}
+
+#[test]
+fn an_hour_that_is_never_closed_is_noticed() {
+    let mut topics = history();
+    let last = topics.get_mut("sales-by-store").unwrap().pop().unwrap();
+    assert!(String::from_utf8(last.value.unwrap()).unwrap().contains(r#""final":true"#));
+    let found = violations(topics);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].what.contains("never closed"), "{found:?}");
+}
+
+#[test]
+fn a_hole_in_the_offsets_is_noticed() {
+    let mut topics = history();
+    // Nothing derives from it, and nothing lies behind it.
+    topics.get_mut("fraud-alerts").unwrap().last_mut().unwrap().offset += 1;
+    let found = violations(topics);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].what.contains("lies where offset 1 should be"), "{found:?}");
 }
