@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::chance::SimChance;
-use crate::disk::SimDisk;
+use crate::disk::{Kind, SimDisk};
 
 pub use record::Recorder;
 pub use report::Report;
@@ -92,7 +92,7 @@ pub struct Lab {
     pub seed: u64,
     /// Threads that recover.
     pub threads: usize,
-    /// Images of one life, at most: then another life is lived.
+    /// Images of one life, about: then another life is lived.
     pub images_per_life: usize,
     /// The image to run, alone.
     pub only: Option<String>,
@@ -141,9 +141,9 @@ impl Lab {
         for (moment, point) in points.iter().enumerate() {
             for (number, choice) in point.moment.choices(&chance(seed, moment)).iter().enumerate() {
                 if seen.insert((point.moment.identity(choice), point.epoch)) {
-                    all.push((moment, Number::Choice(number)));
+                    all.push((moment, Number::Choice(number), is_rare(choice.kind)));
                     if all.len().is_multiple_of(FLIPS_EVERY) {
-                        all.push((moment, Number::Flip(all.len())));
+                        all.push((moment, Number::Flip(all.len()), false));
                     }
                 }
             }
@@ -153,9 +153,9 @@ impl Lab {
         let share = |at: usize| at * kept / all.len().max(1);
         let mut chosen: BTreeMap<usize, Vec<Number>> = BTreeMap::new();
         let offset = lots.between(0, all.len() as u64) as usize;
-        for (at, (moment, number)) in all.iter().enumerate() {
+        for (at, (moment, number, is_rare)) in all.iter().enumerate() {
             let turned = (at + offset) % all.len();
-            if all.len() <= kept || share(turned) != share(turned + 1) {
+            if *is_rare || all.len() <= kept || share(turned) != share(turned + 1) {
                 chosen.entry(*moment).or_default().push(*number);
             }
         }
@@ -201,6 +201,11 @@ impl Lab {
         total.lives += 1;
         failure.into_inner().map_or(Ok(total), Err)
     }
+}
+
+/// Kinds of which a life has few images: all of them are run.
+fn is_rare(kind: Kind) -> bool {
+    matches!(kind, Kind::Nothing | Kind::Everything | Kind::Names | Kind::TornAtPage)
 }
 
 /// What is drawn at a moment of a life: the same whenever it is looked at again.

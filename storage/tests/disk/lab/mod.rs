@@ -5,11 +5,16 @@
 #![allow(clippy::disallowed_methods, reason = "how long it takes is part of the story")]
 
 mod log;
+#[path = "../../../../core/tests/shard/mill.rs"]
+#[allow(dead_code, reason = "core's own stories need more of it")]
+mod mill;
 mod planted;
+mod shard;
 
 use std::time::Instant;
 
 use log::LogStory;
+use shard::ShardStory;
 use tidemill_sim::lab::{Lab, Report, Story};
 
 const IMAGES: u64 = 50_000;
@@ -33,8 +38,9 @@ fn run<S: Story>(lab: &Lab, story: &S, report: &mut Report) {
 #[test]
 fn every_image_keeps_what_was_acknowledged() {
     let start = Instant::now();
-    let lab = lab(number("TIDEMILL_IMAGES").unwrap_or(IMAGES));
+    let lab = lab(number("TIDEMILL_IMAGES").unwrap_or(IMAGES).div_ceil(2));
     let mut report = Report::default();
     run(&lab, &LogStory::default(), &mut report);
+    run(&lab, &ShardStory, &mut report);
     println!("{report}{} lives, {} s", report.lives, start.elapsed().as_secs());
 }
