@@ -13,6 +13,7 @@
 //! | [`chance`] | random numbers that follow from the seed |
 //! | [`clock`] | time that jumps, and walls that are wrong |
 //! | [`disk`] | a disk that keeps apart what is durable and what a power cut may take |
+//! | [`lab`] | every disk that a power cut could leave of a life |
 //! | [`net`] | delays, losses, doubles, partitions |
 //! | [`spawner`] | a broker's tasks, which end together |
 
@@ -22,6 +23,7 @@ pub mod broker;
 pub mod chance;
 pub mod clock;
 pub mod disk;
+pub mod lab;
 pub mod net;
 pub mod spawner;
 

@@ -8,6 +8,7 @@
 
 mod bench;
 mod build;
+mod crash_lab;
 mod demo;
 mod exactly_once;
 mod plugins;
@@ -33,6 +34,7 @@ enum Chore {
     Demo(demo::Demo),
     ExactlyOnce(exactly_once::ExactlyOnce),
     Witness(witness::Witness),
+    CrashLab(crash_lab::CrashLab),
     Bench(bench::Bench),
     Test(test::Test),
     /// Write the pages of docs/ that are made from tables in the source.
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Chore::Demo(demo) => demo.run(),
         Chore::ExactlyOnce(chore) => chore.run(),
         Chore::Witness(witness) => witness.run(),
+        Chore::CrashLab(chore) => chore.run(),
         Chore::Bench(bench) => bench.run(),
         Chore::Test(chore) => chore.run(),
         Chore::Docs => test::write_pages(),

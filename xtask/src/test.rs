@@ -105,7 +105,8 @@ fn own(folder: &str) -> anyhow::Result<String> {
     Ok(path.to_str().context("a path")?.to_owned())
 }
 
-fn command(arguments: &[&str]) -> Command {
+/// A command of cargo in the repository.
+pub fn command(arguments: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(places::repository()).args(arguments);
     cargo.env("CARGO_TARGET_DIR", absolute(&places::target()));

@@ -39,7 +39,7 @@ impl Fate {
 }
 
 /// A number below `bound`.
-fn below(chance: &dyn Chance, bound: usize) -> usize {
+pub(super) fn below(chance: &dyn Chance, bound: usize) -> usize {
     (chance.number() % bound.max(1) as u64) as usize
 }
 
@@ -138,5 +138,26 @@ fn tear(image: &mut Image, change: &Change, chance: &dyn Chance) {
     let length = below(chance, bytes.len() / unit + 1) * unit;
     if length > 0 {
         image.write(*offset, &bytes[..length]);
+    }
+}
+
+/// FNV-1a, by Fowler, Noll and Vo.
+pub(super) struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    pub(super) fn mix(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    pub(super) fn sum(&self) -> u64 {
+        self.0
     }
 }

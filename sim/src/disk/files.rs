@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tidemill_core::seams::{Disk, DiskFile, DiskLock, OpenMode};
 
-use super::{Change, Contents, FileNumber, NameChange, Operation, SimDisk, State, cut};
+use super::{Change, Contents, FileNumber, NameChange, Operation, Pretence, SimDisk, State, cut};
 
 impl Disk for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
@@ -118,6 +118,7 @@ impl SimFile {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let mut state = self.disk.state.lock();
+        state.catch_up(self.number);
         let mut file = state.files.remove(&self.number).ok_or(io::ErrorKind::NotFound)?;
         let result = change(&mut state, &mut file);
         state.files.insert(self.number, file);
@@ -154,6 +155,9 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk.begin(Operation::Write, &self.path)?;
+        if self.disk.state.lock().pretends(Pretence::NoWrites, self.number) {
+            return Ok(());
+        }
         self.change(|state, file| {
             let end = offset + bytes.len() as u64;
             state.room_for(file, end)?;
@@ -179,13 +183,17 @@ impl DiskFile for SimFile {
         let begun = self.disk.begin(Operation::Sync, &self.path);
         let mut state = self.disk.state.lock();
         state.counts.syncs += 1;
-        let file = state.files.get_mut(&self.number).ok_or(io::ErrorKind::NotFound)?;
-        let changes = std::mem::take(&mut file.changes);
-        begun?;
-        for change in &changes {
-            change.apply(&mut file.durable);
+        if state.pretends(Pretence::LateSync, self.number) {
+            state.catch_up(self.number);
+            state.late.insert(self.number);
+            return begun;
         }
-        Ok(())
+        let file = state.files.get_mut(&self.number).ok_or(io::ErrorKind::NotFound)?;
+        if begun.is_err() {
+            file.changes.clear();
+        }
+        file.make_durable();
+        begun
     }
 }
 

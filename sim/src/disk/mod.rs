@@ -4,7 +4,7 @@
 //! the two. Names are kept in the same way: a file that was created, removed or renamed is durable under its new
 //! name only after [`sync_directory`](tidemill_core::seams::Disk::sync_directory). [`SimDisk::after_power_cut`] draws one of the disks that a power cut at
 //! this moment could leave (`cut.rs` says which those are); it changes nothing, so that many can be drawn from one
-//! moment. [`SimDisk::power_off`] then kills the disk itself: whoever still holds it gets errors.
+//! moment; [`SimDisk::moment`] keeps one, to enumerate them. [`SimDisk::power_off`] then kills the disk itself: whoever still holds it gets errors.
 //!
 //! Beyond that it can be made to fail ([`SimDisk::fail`]), to be full ([`SimDisk::set_capacity`]), to rot
 //! ([`SimDisk::flip_bit`]), and to tell of every operation before it happens ([`SimDisk::watch`]), which is where a
@@ -15,6 +15,8 @@
 mod cut;
 mod files;
 mod image;
+mod moment;
+mod pretence;
 pub mod suite;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +28,8 @@ use parking_lot::Mutex;
 use tidemill_core::seams::Chance;
 
 use image::Image;
+pub use moment::{Choice, Kind, Moment};
+pub use pretence::Pretence;
 
 /// What can be done to a disk, as [`SimDisk::watch`] and [`SimDisk::fail`] know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +89,8 @@ struct Contents {
     durable: Image,
     seen: Image,
     changes: Vec<Change>,
+    /// Changes that were made durable, ever.
+    synced: u64,
     opened: usize,
 }
 
@@ -107,6 +113,9 @@ struct State {
     is_dark: bool,
     is_off: bool,
     watcher: Option<Watcher>,
+    pretences: Vec<(Pretence, &'static str, &'static str)>,
+    /// Files whose sync is put off.
+    late: BTreeSet<FileNumber>,
 }
 
 struct Failure {
@@ -205,17 +214,19 @@ impl SimDisk {
         state.names.iter().map(|(path, number)| (path.clone(), length(number))).collect()
     }
 
+    /// The pages of a file, by number, that were ever written.
+    pub fn pages_written(&self, path: &Path) -> Vec<u64> {
+        let state = self.state.lock();
+        let file = state.names.get(path).and_then(|number| state.files.get(number));
+        file.map_or_else(Vec::new, |file| file.seen.pages().map(|(page, _)| page).collect())
+    }
+
     /// A number that stands for all names and bytes as programs see them: two disks on which the same was done have
     /// the same.
     pub fn digest(&self) -> u64 {
         let state = self.state.lock();
-        // FNV-1a, by Fowler, Noll and Vo.
-        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-        let mut mix = |bytes: &[u8]| {
-            for byte in bytes {
-                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        };
+        let mut hash = cut::Fnv::default();
+        let mut mix = |bytes: &[u8]| hash.mix(bytes);
         for (path, number) in &state.names {
             mix(path.to_string_lossy().as_bytes());
             if let Some(file) = state.files.get(number) {
@@ -226,7 +237,7 @@ impl SimDisk {
                 });
             }
         }
-        hash
+        hash.sum()
     }
 
     /// What it was asked to do.
@@ -300,6 +311,21 @@ impl State {
     fn note(&mut self, path: &Path, change: NameChange) {
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         self.name_changes.entry(folder).or_default().push(change);
+    }
+}
+
+impl Contents {
+    /// What a power cut leaves to choose from.
+    fn unseen(&self) -> Contents {
+        let (durable, changes) = (self.durable.clone(), self.changes.clone());
+        Contents { durable, changes, synced: self.synced, ..Contents::default() }
+    }
+
+    fn make_durable(&mut self) {
+        for change in std::mem::take(&mut self.changes) {
+            change.apply(&mut self.durable);
+            self.synced += 1;
+        }
     }
 }
 

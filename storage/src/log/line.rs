@@ -95,6 +95,13 @@ impl Line {
         open.or_else(|| self.sealed.last_key_value().map(|(_, listed)| listed.seal.last))
     }
 
+    /// The last turn of its segments that begin at `upto` or before.
+    pub(super) fn turn_upto(&self, upto: LogIndex) -> u64 {
+        let open = self.open.iter().filter(|open| open.segment.birth.first <= upto).map(|open| open.turn);
+        let sealed = self.sealed.range(..=upto).map(|(_, listed)| listed.seal.turn);
+        open.chain(sealed).max().unwrap_or(0)
+    }
+
     /// The lowest entry on disk or in the tail.
     pub(super) fn lowest(&self) -> Option<LogIndex> {
         let sealed = self.sealed.first_key_value().map(|(first, _)| *first);

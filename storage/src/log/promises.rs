@@ -9,7 +9,7 @@
 //! | `vote` | term u64 · for whom, if anybody: 1 u8 · broker u64, else 0 u8 · committed u8 |
 //! | `purged` | term u64 · index u64 |
 //! | `line` | u32: which of several lines of segments is the log. A snapshot's records gather in the next one |
-//! | `floor` | turn u64 · last entry as `vote`'s broker, with term u64 · index u64: see [`Floor`] |
+//! | `floor` | turn u64 · kept turn u64 · last entry as `vote`'s broker, with term u64 · index u64: see [`Floor`] |
 //! | `holes` | n × (first index u64 · last index u64): see [`Promises::holes`] |
 //! | `amnesia` | first turn u64 · last turn u64 · 1 u8 · first index u64 · last index u64, or 0 u8 |
 
@@ -45,10 +45,13 @@ pub(super) struct Promises {
     pub(super) amnesia: Option<Loss>,
 }
 
-/// Written before whole segments are removed: turns up to this one may be missing, if the log still reaches `last`.
+/// Written before whole segments are removed: turns below this one may be missing, if those up to `kept` are there and
+/// the log still reaches `last`. The turn is the removal's own; a mark that bears it was written after the rest was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Floor {
     pub(super) turn: u64,
+    /// The last turn of the segments that are kept.
+    pub(super) kept: u64,
     pub(super) last: Option<LogId>,
 }
 
@@ -187,7 +190,7 @@ fn read_line(row: Bytes) -> Result<u32, Malformed> {
 
 fn write_floor(floor: Floor) -> Vec<u8> {
     let mut writer = Writer::new();
-    writer.u64(floor.turn).u8(floor.last.is_some().into());
+    writer.u64(floor.turn).u64(floor.kept).u8(floor.last.is_some().into());
     if let Some(last) = floor.last {
         writer.raw(&write_id(last));
     }
@@ -196,12 +199,12 @@ fn write_floor(floor: Floor) -> Vec<u8> {
 
 fn read_floor(row: Bytes) -> Result<Floor, Malformed> {
     let mut reader = Reader::new(row);
-    let turn = reader.u64("floor's turn")?;
+    let (turn, kept) = (reader.u64("floor's turn")?, reader.u64("floor's kept turn")?);
     let has_last = reader.u8("floor")? == 1;
     let rest = reader.remaining();
     let rest = reader.bytes(rest, "floor")?;
     let last = has_last.then(|| read_id(rest)).transpose()?;
-    Ok(Floor { turn, last })
+    Ok(Floor { turn, kept, last })
 }
 
 fn write_holes(holes: &[(u64, u64)]) -> Vec<u8> {

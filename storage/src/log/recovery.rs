@@ -30,7 +30,7 @@ use super::directory::{Directory, Listed};
 use super::entry::LogId;
 use super::line::{Line, OpenSegment, after};
 use super::mark::{Mark, MarkFile};
-use super::promises::{self, PromiseFile, Promises};
+use super::promises::{self, Floor, PromiseFile, Promises};
 use super::segment::{self, Segment};
 use super::tail::Tail;
 use crate::database;
@@ -163,9 +163,13 @@ fn missing(mark: Mark, turn: u64, last: Option<LogId>, promises: &Promises) -> O
     if turn >= mark.turn {
         return None;
     }
-    // Whole segments may have been removed since; then the log must still reach to where that was to end.
-    let reached = |wanted: Option<LogId>| wanted.is_none_or(|wanted| last.is_some_and(|last| last >= wanted));
-    if promises.floor.is_some_and(|floor| floor.turn >= mark.turn && reached(floor.last)) {
+    // Whole segments may have been removed since, or are half removed; then what was to be kept must be there. A mark of
+    // the removal's own turn says that it was finished by cutting a segment: nothing excuses that turn.
+    let is_excused = |floor: Floor| {
+        let reached = floor.last.is_none_or(|wanted| last.is_some_and(|last| last >= wanted));
+        floor.turn > mark.turn && turn >= floor.kept && reached
+    };
+    if promises.floor.is_some_and(is_excused) {
         return None;
     }
     let next = last.map_or(LogIndex(0), |last| after(last.index));
@@ -330,10 +334,11 @@ impl Found {
             let mut open = OpenSegment::new(Arc::new(segment));
             committed = committed.max(open.segment.birth.committed);
             read_segment(&mut open, &mut line, &mut committed, promises)?;
-            turn = turn.max(open.turn);
             if open.last.is_some() {
+                turn = turn.max(open.turn);
                 line.open.push_back(open);
             } else {
+                // It knows of the turns before it, which does not mean that they are there.
                 self.dead.push(number);
             }
         }

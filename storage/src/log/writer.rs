@@ -247,7 +247,7 @@ impl Writer {
     /// has a gap, then the rest of the one in which `last` lies.
     fn truncate(&mut self, last: Option<LogId>) -> Result<(), Fault> {
         let is_above = |index: LogIndex| last.is_none_or(|last| index > last.index);
-        let (whole, part, committed) = {
+        let (whole, part, committed, kept) = {
             let memory = self.shared.memory();
             if memory.line.sealed.values().any(|listed| is_above(listed.seal.last.index)) {
                 return Err(Fault::Raft(format!("committed entries were to be cut off, above {last:?}")));
@@ -260,13 +260,14 @@ impl Writer {
                 .collect();
             let part = open.rev().find(|open| !is_above(open.segment.birth.first));
             let part = part.filter(|open| open.last.is_some_and(|last| is_above(last.index)));
-            (whole, part.map(|open| open.segment.clone()), memory.committed)
+            let kept = last.map_or(0, |last| memory.line.turn_upto(last.index));
+            (whole, part.map(|open| open.segment.clone()), memory.committed, kept)
         };
         if !whole.is_empty() || part.is_some() {
             self.turn += 1;
         }
         if !whole.is_empty() {
-            let floor = Floor { turn: self.turn, last };
+            let floor = Floor { turn: self.turn, kept, last };
             self.promise(Box::new(move |promises| promises.floor = Some(floor)))?;
             let mut memory = self.shared.memory();
             let kept = memory.line.open.len() - whole.len();
@@ -325,7 +326,9 @@ impl Writer {
     }
 
     fn replace(&mut self, upto: LogId, number: u32, old: &Line) -> Result<(), Fault> {
-        let floor = Floor { turn: self.turn, last: Some(upto) };
+        self.turn += 1;
+        let kept = self.shared.memory().line.turn_upto(LogIndex(u64::MAX));
+        let floor = Floor { turn: self.turn, kept, last: Some(upto) };
         self.promise(Box::new(move |promises| {
             promises.line = number;
             promises.purged = Some(upto);

@@ -175,6 +175,53 @@ fn a_turn_that_was_acknowledged_and_is_gone_is_missed() {
 }
 
 #[test]
+fn a_cut_that_is_gone_is_missed_also_when_it_removed_segments() {
+    let disk = SimDisk::new();
+    let life = Life::on(&disk, 1);
+    let (log, _) = life.open(&small_segments()).unwrap();
+    for index in 0..6 {
+        life.run(append(&log, vec![plain(1, index, 30_000)])).unwrap();
+    }
+    let first = folder().join("segment-00000001.redb");
+    assert!(disk.files().iter().any(|(path, _)| path.ends_with("segment-00000002.redb")));
+    let before = disk.after_process_end();
+    life.run(log.truncate_after(Some(id(1, 0)))).unwrap();
+    let after = disk.after_process_end();
+    disk.power_off();
+    rot_last_turn(&before, &after, &first);
+    let (log, recovery) = Life::on(&after, 1).open(&small_segments()).unwrap();
+    assert!(log.last_id() > Some(id(1, 0)), "entries that were cut off are back");
+    let loss = recovery.amnesia.expect("the cut was acknowledged");
+    assert_eq!(loss.entries, None, "it is a cut that is lost, and no entry");
+}
+
+#[test]
+fn a_turn_that_is_gone_is_missed_also_when_a_new_segment_knows_of_it() {
+    let disk = SimDisk::new();
+    let life = Life::on(&disk, 1);
+    let (log, _) = life.open(&small_segments()).unwrap();
+    life.run(append(&log, vec![plain(1, 0, 70_000)])).unwrap();
+    let before = disk.after_process_end();
+    life.run(append(&log, vec![plain(1, 1, 20_000)])).unwrap();
+    // The next segment has its name, and nothing is in it yet.
+    let at_birth = std::sync::Arc::new(parking_lot::Mutex::new(None));
+    let (seen, watched) = (at_birth.clone(), disk.clone());
+    disk.watch(move |_, _| {
+        let is_born = watched.files().iter().any(|(path, _)| path.ends_with("segment-00000002.redb"));
+        if is_born && seen.lock().is_none() {
+            *seen.lock() = Some(watched.after_process_end());
+        }
+    });
+    life.run(append(&log, vec![plain(1, 2, 70_000)])).unwrap();
+    disk.unwatch();
+    let after = at_birth.lock().take().unwrap();
+    rot_last_turn(&before, &after, &folder().join("segment-00000001.redb"));
+    let (log, recovery) = Life::on(&after, 1).open(&small_segments()).unwrap();
+    let loss = recovery.amnesia.expect("an acknowledged entry is missing");
+    assert_eq!((loss.entries, log.last_id()), (Some(LogIndex(1)..=LogIndex(1)), Some(id(1, 0))));
+}
+
+#[test]
 fn a_turn_that_was_never_acknowledged_and_is_torn_is_ordinary() {
     let disk = SimDisk::new();
     let life = Life::on(&disk, 1);

@@ -3,12 +3,13 @@
 //! Every story runs from a seed. To run one again: `TIDEMILL_SEED=17 cargo test -p tidemill-storage --test disk NAME`; to
 //! run many: `TIDEMILL_SEEDS=500`.
 
-mod crash;
 mod damage;
 mod faults;
 mod history;
 mod install;
+mod lab;
 mod model;
+mod promised;
 mod state;
 mod threads;
 mod world;

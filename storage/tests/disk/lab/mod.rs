@@ -1,0 +1,46 @@
+//! The crash lab: every image of many lives, counted by kind.
+//!
+//! The short form is a test; `cargo xtask crash-lab --images 1000000` runs the long one. That the lab can find something
+//! is a test, too: disks that lie plant mistakes, and each is found.
+#![allow(clippy::disallowed_methods, reason = "how long it takes is part of the story")]
+
+mod log;
+#[path = "../../../../core/tests/shard/mill.rs"]
+#[allow(dead_code, reason = "core's own stories need more of it")]
+mod mill;
+mod planted;
+mod shard;
+
+use std::time::Instant;
+
+use log::LogStory;
+use shard::ShardStory;
+use tidemill_sim::lab::{Lab, Report, Story};
+
+const IMAGES: u64 = 50_000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn lab(images: u64) -> Lab {
+    let seed = number("TIDEMILL_SEED").unwrap_or(0);
+    Lab { images, seed, threads: 2, images_per_life: 5_000, only: std::env::var("TIDEMILL_IMAGE").ok() }
+}
+
+fn run<S: Story>(lab: &Lab, story: &S, report: &mut Report) {
+    match lab.run(story) {
+        Ok(found) => report.merge(&found),
+        Err(failure) => panic!("{failure}"),
+    }
+}
+
+#[test]
+fn every_image_keeps_what_was_acknowledged() {
+    let start = Instant::now();
+    let lab = lab(number("TIDEMILL_IMAGES").unwrap_or(IMAGES).div_ceil(2));
+    let mut report = Report::default();
+    run(&lab, &LogStory::default(), &mut report);
+    run(&lab, &ShardStory, &mut report);
+    println!("{report}{} lives, {} s", report.lives, start.elapsed().as_secs());
+}
