@@ -128,7 +128,8 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
                 let (part, behind) = rest.split_at(burst.div_ceil(parts).min(rest.len() - until));
                 producer.hand_over(part, &chance);
                 rest = behind;
-                if chance.happens(DISTURBED_PER_MILLE) {
+                // Whoever looks for a planted mistake wants cuts soon after answers, and nothing in between.
+                if plot.planted.is_none() && chance.happens(DISTURBED_PER_MILLE) {
                     transcript.push(chain().disturb(&broker, life, &chance).await?);
                 }
                 producer.flush(&broker).await?;
