@@ -241,12 +241,12 @@ impl Pump {
         items: &[Item],
         pace: &mut Pace,
     ) -> Result<(), End> {
-        match self.attempt(plugin, handed, items, 0, pace).await? {
+        match self.attempt(plugin, handed, items, pace).await? {
             Ok(()) => Ok(()),
             Err(failure) if items.len() == 1 => self.insist(plugin, handed, &items[0], failure, pace).await,
             Err(_) => {
                 for item in items.chunks(1) {
-                    if let Err(failure) = self.attempt(plugin, handed, item, 0, pace).await? {
+                    if let Err(failure) = self.attempt(plugin, handed, item, pace).await? {
                         self.insist(plugin, handed, &item[0], failure, pace).await?;
                     }
                 }
@@ -284,7 +284,7 @@ impl Pump {
             .map_err(|_| End::MovedOn)?;
             let pause = RETRY_PAUSE.saturating_mul(1 << (attempts - 1).min(10)).min(RETRY_PAUSE_MAX);
             self.runner.aside(self.world.clock.sleep(pause)).await;
-            match self.attempt(plugin, handed, std::slice::from_ref(item), attempts, pace).await? {
+            match self.attempt(plugin, handed, std::slice::from_ref(item), pace).await? {
                 Ok(()) => {
                     self.report.enter(Phase::Running, "");
                     return Ok(());
@@ -331,7 +331,6 @@ impl Pump {
         plugin: &Plugin,
         handed: &Handed,
         items: &[Item],
-        attempt: u32,
         pace: &mut Pace,
     ) -> Result<Result<(), Failure>, End> {
         let in_flight = self.metrics.step_in_flight();
@@ -345,7 +344,8 @@ impl Pump {
         let timers: Arc<[Timer]> = items.iter().filter_map(|item| item.timer().cloned()).collect();
         let input = StepInput {
             partition: self.task.partition.0,
-            attempt,
+            // Out of the log, and so the same after a restart and when the step is run again to be checked.
+            attempt: self.row()?.attempts,
             events: items.iter().filter_map(|item| item.event().cloned()).collect(),
             // Events are seen from before the step: whether one is late is not for the others of its step to say.
             event_time_watermark_ms: if timers.is_empty() { before } else { clocks.watermark_ms },

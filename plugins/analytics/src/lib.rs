@@ -44,7 +44,7 @@ impl Plugin for Analytics {
             .ok_or_else(|| Failure::reject("more revenue than can be counted"))?;
         step.state().put_json(&window, &hour)?;
         if !hour.is_closed {
-            step.set_timer(event, Timer::event_time(&window, begins_ms + HOUR_MS))?;
+            step.set_timer(event, Timer::event_time(&window, begins_ms.saturating_add(HOUR_MS)))?;
         }
         tell(step, event, &store_id, begins_ms, &hour, hour.is_closed)
     }
