@@ -38,6 +38,8 @@ pub const GROUP_NAME_BYTES_MAX: usize = 255;
 pub const OFFSET_METADATA_BYTES_MAX: usize = 4 * 1024;
 /// How long a commit of offsets is waited for before its client is told to try again: Kafka's own default.
 pub const OFFSET_COMMIT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long the move of a log start is waited for, whatever longer time a client names.
+pub const DELETE_RECORDS_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Committed offsets that are looked at in one go, where somebody asks for all of a group's.
 pub const GROUP_OFFSETS_PAGE: usize = 1_000;
 

@@ -1,11 +1,16 @@
 //! Where in a partition a moment is.
 
+use tidemill_core::entry::PlacedBatch;
 use tidemill_core::fault::Fault;
-use tidemill_protocol::batch;
+use tidemill_protocol::batch::{self, BatchHeader};
 use tidemill_protocol::ids::{Offset, TopicPartition};
+use tidemill_storage::log::ReadError;
 
 use crate::shards::Shard;
 use crate::tasks::inbox::READABLE;
+
+/// Bytes that are looked through at once.
+const LOOK_BYTES: usize = 1 << 20;
 
 /// A moment in the life of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,18 +43,63 @@ pub fn find(shard: &Shard, at: TopicPartition, moment: Moment) -> Result<Option<
         Moment::Earliest => Ok(plain(row.log_start)),
         Moment::Latest => Ok(plain(row.end)),
         Moment::Time(time) => {
-            let Some((_, placed)) = shard.group.log().batch_for_time(at, time, shard.upto())? else {
+            let Some((placed, header)) = retained_for_time(shard, at, row.log_start, time)? else {
                 return Ok(None);
             };
-            let header = batch::BatchHeader::parse(&placed.batch)
-                .map_err(|error| Fault::damaged("a stored batch", error))?;
             // A batch whose records cannot be read is found as a whole.
             let records = batch::decode(&placed.batch, &READABLE).unwrap_or_default();
-            let record = records.into_iter().find(|record| record.timestamp_ms >= time);
-            Ok(Some(match record {
+            let is_it =
+                |record: &batch::Record| record.timestamp_ms >= time && record.offset >= row.log_start;
+            Ok(Some(match records.into_iter().find(is_it) {
                 Some(record) => Found { offset: record.offset, timestamp_ms: Some(record.timestamp_ms) },
-                None => Found { offset: header.base_offset, timestamp_ms: Some(header.max_timestamp_ms) },
+                None => Found {
+                    offset: header.base_offset.max(row.log_start),
+                    timestamp_ms: Some(header.max_timestamp_ms),
+                },
             }))
         }
     }
+}
+
+/// The first batch with a retained record whose latest timestamp is not below `time`. The log finds it at once, unless
+/// it finds one that is not retained any more; then what is retained is looked through, for a late timestamp that was
+/// trimmed hides those behind it.
+fn retained_for_time(
+    shard: &Shard,
+    at: TopicPartition,
+    start: Offset,
+    time: i64,
+) -> Result<Option<(PlacedBatch, BatchHeader)>, Fault> {
+    let header_of = |placed: &PlacedBatch| {
+        BatchHeader::parse(&placed.batch).map_err(|error| Fault::damaged("a stored batch", error))
+    };
+    let (log, upto) = (shard.group.log(), shard.upto());
+    let Some((_, placed)) = log.batch_for_time(at, time, upto)? else { return Ok(None) };
+    let header = header_of(&placed)?;
+    if header.base_offset >= start {
+        return Ok(Some((placed, header)));
+    }
+    let mut from = start;
+    loop {
+        let batches = log.batches(at, from, upto, LOOK_BYTES).map_err(|error| match error {
+            ReadError::Damaged(fault) | ReadError::Fault(fault) => fault,
+        })?;
+        if batches.is_empty() {
+            return Ok(None);
+        }
+        for (_, placed) in batches {
+            let header = header_of(&placed)?;
+            from = header.next_offset();
+            if header.max_timestamp_ms >= time && has_retained(&placed, &header, start, time) {
+                return Ok(Some((placed, header)));
+            }
+        }
+    }
+}
+
+/// Whether one of the retained records of a batch is that late. Only of a batch in which the log starts they are few.
+fn has_retained(placed: &PlacedBatch, header: &BatchHeader, start: Offset, time: i64) -> bool {
+    let is_it = |record: &batch::Record| record.offset >= start && record.timestamp_ms >= time;
+    header.base_offset >= start
+        || batch::decode(&placed.batch, &READABLE).is_ok_and(|records| records.iter().any(is_it))
 }

@@ -12,11 +12,14 @@ use tidemill_host::metrics::Metrics;
 use tidemill_host::requests::{Begun, Session};
 use tidemill_host::topics::{self, Wanted};
 use tidemill_host::world;
+use tidemill_protocol::api::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use tidemill_protocol::api::messages::fetch_request::{FetchPartition, FetchTopic};
+use tidemill_protocol::api::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use tidemill_protocol::api::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use tidemill_protocol::api::messages::produce_response::PartitionProduceResponse;
 use tidemill_protocol::api::messages::{
-    FetchRequest, InitProducerIdRequest, ProduceRequest, TopicName, TransactionalId,
+    DeleteRecordsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, ProduceRequest, TopicName,
+    TransactionalId,
 };
 use tidemill_protocol::api::{Envelope, Request, Response, StrBytes, decode_response, encode_request};
 use tidemill_protocol::batch::{self, BatchBuilder, BatchLimits};
@@ -138,6 +141,81 @@ async fn what_is_acknowledged_is_there_after_a_restart() {
     assert_eq!(produce(&broker, 2, records(3, &["d"])).await, (0, 3));
     assert_eq!(fetch(&broker, 2, 4).await, (0, 4, vec![]));
     assert_eq!(fetch(&broker, 2, 5).await.0, 1, "beyond the end");
+    broker.shutdown().await.unwrap();
+}
+
+async fn delete_records(broker: &Broker, partition: i32, offset: i64) -> (i16, i64) {
+    let wanted = DeleteRecordsPartition::default().with_partition_index(partition).with_offset(offset);
+    let topic = DeleteRecordsTopic::default().with_name(name("orders")).with_partitions(vec![wanted]);
+    let request = DeleteRecordsRequest::default().with_timeout_ms(9_000).with_topics(vec![topic]);
+    match ask(broker, 2, Request::DeleteRecords(request)).await {
+        Response::DeleteRecords(answer) => {
+            let partition = &answer.topics[0].partitions[0];
+            (partition.error_code, partition.low_watermark)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn offset_at(broker: &Broker, partition: i32, timestamp_ms: i64) -> i64 {
+    let wanted = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp_ms);
+    let topic = ListOffsetsTopic::default().with_name(name("orders")).with_partitions(vec![wanted]);
+    let request = ListOffsetsRequest::default().with_topics(vec![topic]);
+    match ask(broker, 6, Request::ListOffsets(request)).await {
+        Response::ListOffsets(answer) => answer.topics[0].partitions[0].offset,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A batch of records of these timestamps, in milliseconds since 1970.
+fn records_at(sequence: i32, timestamps: &[i64]) -> Bytes {
+    let mut builder = BatchBuilder::new(Codec::None);
+    for timestamp in timestamps {
+        builder.push(*timestamp, None, Some(timestamp.to_string().as_bytes()), &[]).unwrap();
+    }
+    builder.producer(ProducerId(3), ProducerEpoch(0), Sequence(sequence));
+    builder.build().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_records_are_not_there_any_more() {
+    const EARLIEST: i64 = -2;
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path()).await;
+    create(&broker, "orders", 4).await;
+    // The one of 90 comes early: whoever asks for 60 finds it, until it is deleted.
+    for (sequence, times) in [(0, &[10, 90][..]), (2, &[20, 30]), (4, &[40, 60]), (6, &[50])] {
+        assert_eq!(produce(&broker, 1, records_at(sequence, times)).await.0, 0);
+    }
+    assert_eq!((offset_at(&broker, 1, 60).await, offset_at(&broker, 1, EARLIEST).await), (1, 0));
+    assert_eq!(delete_records(&broker, 1, 8).await, (1, -1), "beyond the end");
+    assert_eq!(delete_records(&broker, 1, -2).await, (1, -1));
+    assert_eq!(delete_records(&broker, 9, 0).await, (3, -1));
+    assert_eq!(delete_records(&broker, 1, 3).await, (0, 3));
+    assert_eq!(delete_records(&broker, 1, 2).await, (0, 3), "it is further already");
+
+    let check = async |broker: &Broker| {
+        assert_eq!(fetch(broker, 1, 2).await.0, 1, "below the log start");
+        assert_eq!(offset_at(broker, 1, EARLIEST).await, 3);
+        // From the batch in which the log starts, the record before the start is not meant.
+        assert_eq!((offset_at(broker, 1, 0).await, offset_at(broker, 1, 30).await), (3, 3));
+        assert_eq!((offset_at(broker, 1, 31).await, offset_at(broker, 1, 45).await), (4, 5));
+        assert_eq!((offset_at(broker, 1, 60).await, offset_at(broker, 1, 61).await), (5, -1));
+        let (code, high_watermark, values) = fetch(broker, 1, 3).await;
+        assert_eq!((code, high_watermark), (0, 7));
+        assert!(values.ends_with(&["30", "40", "60", "50"].map(str::to_owned)), "{values:?}");
+    };
+    check(&broker).await;
+    broker.shutdown().await.unwrap();
+    drop(broker);
+
+    let broker = open(folder.path()).await;
+    check(&broker).await;
+    assert_eq!(delete_records(&broker, 1, -1).await, (0, 7), "all that is committed");
+    assert_eq!(offset_at(&broker, 1, 0).await, -1);
+    assert_eq!(fetch(&broker, 1, 7).await, (0, 7, vec![]));
+    assert_eq!(produce(&broker, 1, records_at(7, &[70])).await, (0, 7));
+    assert_eq!((offset_at(&broker, 1, 0).await, offset_at(&broker, 1, EARLIEST).await), (7, 7));
     broker.shutdown().await.unwrap();
 }
 

@@ -7,6 +7,8 @@ use tidemill_protocol::api::messages::{
     ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName, TransactionalId,
     create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig},
     create_topics_response::CreatableTopicResult,
+    delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic},
+    delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult},
     fetch_request::{FetchPartition, FetchTopic},
     fetch_response::{FetchableTopicResponse, PartitionData},
     find_coordinator_response::Coordinator,
@@ -51,6 +53,9 @@ fn requests() -> Vec<Request> {
             CreatableReplicaAssignment::default().with_broker_ids(vec![1.into(), 2.into()]),
         ])
         .with_configs(vec![CreatableTopicConfig::default().with_name(StrBytes::from_static_str("a.b"))]);
+    let trimmed = DeleteRecordsTopic::default()
+        .with_name(name("orders"))
+        .with_partitions(vec![DeleteRecordsPartition::default().with_partition_index(2).with_offset(42)]);
     let noted = OffsetCommitRequestTopic::default()
         .with_name(name("orders"))
         .with_partitions(vec![OffsetCommitRequestPartition::default().with_committed_offset(42)]);
@@ -69,6 +74,9 @@ fn requests() -> Vec<Request> {
         ),
         Request::OffsetCommit(
             m::OffsetCommitRequest::default().with_generation_id_or_member_epoch(-1).with_topics(vec![noted]),
+        ),
+        Request::DeleteRecords(
+            m::DeleteRecordsRequest::default().with_timeout_ms(9).with_topics(vec![trimmed]),
         ),
         // What these two ask about stands in other fields in older versions than in newer ones.
         Request::OffsetFetch(m::OffsetFetchRequest::default()),
@@ -132,6 +140,8 @@ fn responses() -> Vec<Response> {
         OffsetFetchResponsePartitions::default().with_committed_offset(42).with_committed_leader_epoch(7);
     let noted = OffsetFetchResponseTopics::default().with_name(topic.clone()).with_partitions(vec![noted]);
     let committed = OffsetFetchResponseGroup::default().with_topics(vec![noted]).with_error_code(24);
+    let trimmed = DeleteRecordsPartitionResult::default().with_partition_index(2).with_low_watermark(42);
+    let trimmed = DeleteRecordsTopicResult::default().with_name(topic.clone()).with_partitions(vec![trimmed]);
     let coordinator = Coordinator::default().with_key(StrBytes::from_static_str("mail")).with_port(9_092);
     vec![
         Response::ApiVersions(announced),
@@ -151,6 +161,7 @@ fn responses() -> Vec<Response> {
         Response::InitProducerId(InitProducerIdResponse::default().with_producer_id(5.into())),
         Response::OffsetCommit(m::OffsetCommitResponse::default().with_throttle_time_ms(1)),
         Response::OffsetFetch(m::OffsetFetchResponse::default().with_groups(vec![committed])),
+        Response::DeleteRecords(m::DeleteRecordsResponse::default().with_topics(vec![trimmed])),
         Response::FindCoordinator(m::FindCoordinatorResponse::default().with_coordinators(vec![coordinator])),
     ]
 }

@@ -1,8 +1,9 @@
-//! `topic`: create, list, describe.
+//! `topic`: create, list, describe, trim.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::produce::millis;
 use crate::admin_api::AdminApi;
 use crate::contexts::Contexts;
 use crate::exit::Failure;
@@ -15,6 +16,10 @@ pub enum Topic {
     #[command(after_help = "Examples:\n  tidemill topic create orders --partitions 4\n  \
 tidemill topic create payments --partitions 4 --affinity customers")]
     Create(Create),
+    /// Delete the oldest records of a partition, for good.
+    #[command(after_help = "Examples:\n  tidemill topic trim orders --partition 2 --before-offset 100\n  \
+tidemill topic trim orders --partition 2 --before-time 2017-01-01T00:00:00Z")]
+    Trim(Trim),
     /// Print all topics.
     List,
     /// Print one topic and its partitions.
@@ -40,6 +45,33 @@ pub struct Create {
     max_message_bytes: Option<u32>,
 }
 
+/// A partition to trim.
+#[derive(Debug, Args)]
+pub struct Trim {
+    /// The topic.
+    name: String,
+    /// The partition.
+    #[arg(long, value_name = "P")]
+    partition: u32,
+    /// The first offset that stays.
+    #[arg(long, value_name = "OFFSET", required_unless_present = "before_time")]
+    before_offset: Option<u64>,
+    /// Begin the partition with the first record of this time or later, by the records' own timestamps: RFC 3339.
+    /// Without such a record, delete all that is there.
+    #[arg(long, value_name = "TIME", conflicts_with = "before_offset")]
+    before_time: Option<String>,
+}
+
+impl Trim {
+    fn document(&self) -> Result<Value, Failure> {
+        let time = self.before_time.as_deref().map(millis).transpose()?;
+        Ok(match time {
+            Some(time) => json!({ "partition": self.partition, "before-time-ms": time }),
+            None => json!({ "partition": self.partition, "before-offset": self.before_offset }),
+        })
+    }
+}
+
 impl Create {
     fn document(&self) -> Value {
         let mut settings = serde_json::Map::new();
@@ -63,6 +95,20 @@ impl Topic {
                 match format {
                     Format::Json => output::json(&topic)?,
                     Format::Table => println!("created {}", create.name),
+                }
+            }
+            Topic::Trim(trim) => {
+                let path = format!("/v1/topics/{}/trim", trim.name);
+                let trimmed: Value = api.post(&path, &trim.document()?).await?;
+                match format {
+                    Format::Json => output::json(&trimmed)?,
+                    Format::Table => println!(
+                        "{}, partition {}, starts at offset {}; its high watermark is {}",
+                        trim.name,
+                        trim.partition,
+                        text(&trimmed["log-start-offset"]),
+                        text(&trimmed["high-watermark"])
+                    ),
                 }
             }
             Topic::List => {

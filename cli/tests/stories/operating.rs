@@ -127,3 +127,29 @@ fn records_are_produced_and_consumed_as_one_asks() {
         broker.run(&tail).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(values(&tail), ["y", "z"]);
 }
+
+#[test]
+fn a_partition_is_trimmed() {
+    let (_folder, broker) = broker(&[]);
+    broker.run(&["topic", "create", "orders"]).unwrap();
+    let lines = concat!(
+        r#"{"at":"2017-01-01T10:00:00Z","n":1}"#,
+        "\n",
+        r#"{"at":"2017-01-02T10:00:00Z","n":2}"#,
+        "\n",
+        r#"{"at":"2017-01-03T10:00:00Z","n":3}"#,
+        "\n",
+    );
+    produce(&broker, &["orders", "--timestamp", "at"], lines);
+    let trim = ["topic", "trim", "orders", "--partition", "0"];
+    let to = |which: &[&str]| broker.json(&[&trim[..], which].concat());
+    assert_eq!(to(&["--before-time", "2017-01-02T00:00:00Z"]).unwrap()["log-start-offset"], 1);
+    let left = consume(&broker, "orders");
+    assert_eq!(left.iter().map(|record| record["value"]["n"].clone()).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(to(&["--before-offset", "2"]).unwrap()["log-start-offset"], 2);
+    assert_eq!(broker.json(&["topic", "describe", "orders"]).unwrap()["state"][0]["log-start-offset"], 2);
+    assert!(to(&["--before-offset", "4"]).is_err(), "beyond the end");
+    assert!(to(&[]).is_err(), "it says neither offset nor time");
+    assert_eq!(to(&["--before-time", "2018-01-01T00:00:00Z"]).unwrap()["log-start-offset"], 3);
+    assert_eq!(consume(&broker, "orders").len(), 0);
+}

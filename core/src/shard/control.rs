@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_protocol::ids::{Offset, Partition, TopicId, TopicPartition};
 
 use super::Deciding;
+use super::trim::{self, Trim};
 use crate::effect::Effect;
 use crate::entry::{Entry, EntryKind};
 use crate::fault::Fault;
@@ -26,6 +27,11 @@ pub enum Control {
     CreatePartitions {
         /// They.
         partitions: Vec<NewPartition>,
+    },
+    /// Move the log starts of partitions up. Made by [`trim::decide`].
+    Trim {
+        /// Where to.
+        partitions: Vec<Trim>,
     },
     /// Run these tasks of a generation, or have them paused. A task of an older generation goes on where it is, unless
     /// the spec says that a generation began anew since.
@@ -99,6 +105,7 @@ pub(super) fn apply(tables: &mut dyn Tables, entry: &Entry, effects: &mut Vec<Ef
         Control::CreatePartitions { partitions } => {
             partitions.iter().try_for_each(|new| create_partition(tables, new))
         }
+        Control::Trim { partitions } => partitions.iter().try_for_each(|trim| trim::apply(tables, trim)),
         Control::StartTasks { spec, tasks } => {
             let known = tables::read::<TaskSpec>(tables, &Key::Spec(spec.deployment))?;
             if known.is_none_or(|known| known.generation < spec.generation) {

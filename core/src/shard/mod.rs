@@ -10,6 +10,7 @@
 //! | [`Step`](EntryKind::Step) | [`step`] | a step of a task |
 //! | [`Arrival`](EntryKind::Arrival), [`Shipped`](EntryKind::Shipped) | [`ship`] | what steps derive for other shards |
 //! | [`Control`](EntryKind::Control) | [`control`] | what the shard holds and runs |
+//! | — of log starts | [`trim`] | what of a partition is there still |
 //! | [`GroupOffsets`](EntryKind::GroupOffsets) | [`group_offsets`] | what consumers committed |
 
 pub mod control;
@@ -17,6 +18,7 @@ pub mod group_offsets;
 pub mod produce;
 pub mod ship;
 pub mod step;
+pub mod trim;
 
 use tidemill_protocol::batch::BatchHeader;
 use tidemill_protocol::ids::{Offset, TopicPartition};

@@ -4,6 +4,7 @@ mod generations;
 mod group_offsets;
 mod mill;
 mod timers;
+mod trims;
 
 use mill::*;
 use proptest::prelude::*;

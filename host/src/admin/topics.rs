@@ -8,11 +8,14 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tidemill_core::catalog::{self, TopicRow, TopicSettings};
+use tidemill_core::shard::trim::Trim;
 use tidemill_protocol::ids::{Partition, TopicPartition};
 
 use super::TENANT;
 use super::problem::Problem;
 use crate::broker::Broker;
+use crate::catalog::Unchanged;
+use crate::offsets::{self, Moment};
 use crate::topics::{self, Wanted};
 
 /// A topic that somebody wants.
@@ -127,4 +130,55 @@ pub async fn create(
     }
     let row = topics::create(&broker.catalog, &broker.shards, &broker.world, &wanted).await?;
     Ok((StatusCode::CREATED, Json(view(row))))
+}
+
+/// Where a partition is to start.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TrimTo {
+    partition: u32,
+    /// The first offset that stays.
+    before_offset: Option<u64>,
+    /// The first record of this time or later, by the records' own timestamps, is the first that stays; if there is
+    /// none, none stays. In milliseconds since 1970.
+    before_time_ms: Option<i64>,
+}
+
+/// Where a partition starts now.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Trimmed {
+    partition: u32,
+    log_start_offset: u64,
+    high_watermark: u64,
+}
+
+/// Moves the log start of a partition up.
+pub async fn trim(
+    State(broker): State<Arc<Broker>>,
+    Path(name): Path<String>,
+    body: Result<Json<TrimTo>, JsonRejection>,
+) -> Result<Json<Trimmed>, Problem> {
+    let Json(wanted) = body?;
+    let found = broker.catalog.topics().find(&broker.catalog.view(), TENANT, &name)?;
+    let found = found.ok_or_else(|| Problem::not_found(format!("there is no topic {name}")))?;
+    let missing = || Problem::not_found(format!("topic {name} has no partition {}", wanted.partition));
+    let number = i32::try_from(wanted.partition).map_err(|_| missing())?;
+    let (at, shard) = found.partition(number).ok_or_else(missing)?;
+    let shard = &broker.shards[usize::from(shard.0)];
+    let row = shard.partition(at)?.ok_or_else(missing)?;
+    let before = match (wanted.before_offset, wanted.before_time_ms) {
+        (Some(offset), None) => offset,
+        (None, Some(time)) => {
+            let found = offsets::find(shard, at, Moment::Time(time))?;
+            found.map_or(row.end, |found| found.offset).0
+        }
+        _ => return Err(Problem::invalid("say either before-offset or before-time-ms")),
+    };
+    let trim = Trim { topic: at.topic, partition: at.partition.0, before };
+    let verdicts = shard.trim(&[trim]).await.map_err(Unchanged::Refused)?;
+    let start = verdicts.into_iter().next().ok_or_else(missing)?.map_err(Unchanged::Rejected)?;
+    tracing::info!(topic = name, partition = wanted.partition, log_start = start.0, "trimmed");
+    let high_watermark = shard.partition(at)?.map_or(row.end, |row| row.end).0;
+    Ok(Json(Trimmed { partition: wanted.partition, log_start_offset: start.0, high_watermark }))
 }

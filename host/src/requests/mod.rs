@@ -9,6 +9,7 @@
 //! under way, and its answers go out in the order in which they came in.
 
 mod create_topics;
+mod delete_records;
 mod fetch;
 mod find_coordinator;
 mod init_producer_id;
@@ -149,6 +150,9 @@ impl Requests {
             }
             Request::CreateTopics(request) => {
                 Box::pin(async move { create_topics::answer(&this, &session, request).await })
+            }
+            Request::DeleteRecords(request) => {
+                Box::pin(async move { delete_records::answer(&this, &session, &request).await })
             }
             Request::InitProducerId(request) => {
                 let version = envelope.version;

@@ -8,6 +8,7 @@ use tidemill_core::ids::{Cursor, LogIndex, ShardId};
 use tidemill_core::rows::PartitionRow;
 use tidemill_core::seams::World;
 use tidemill_core::shard::control::{self, Control};
+use tidemill_core::shard::trim::{self, Trim, Verdict};
 use tidemill_core::shard::{self, Deciding};
 use tidemill_core::tables::View;
 use tidemill_protocol::ids::{Offset, TopicPartition};
@@ -95,6 +96,16 @@ impl Shard {
         let decide = |deciding: &Deciding| Ok(((), Some(control::decide(deciding, command)?)));
         let ((), commit) = self.propose(decide).await?;
         commit.applied().await.map(drop)
+    }
+
+    /// Moves log starts up, and waits until that is applied; each has its verdict.
+    ///
+    /// # Errors
+    /// [`Refused`] when nothing moves, or nobody knows.
+    pub async fn trim(&self, trims: &[Trim]) -> Result<Vec<Verdict>, Refused> {
+        let (verdicts, commit) = self.propose(|deciding| trim::decide(deciding, trims)).await?;
+        commit.applied().await?;
+        Ok(verdicts)
     }
 
     /// Looks at the head state; where this broker does not lead, at the applied one.

@@ -111,6 +111,7 @@ fn leave_out(response: &mut Response, version: i16) {
         | Response::OffsetCommit(_)
         | Response::ApiVersions(_)
         | Response::CreateTopics(_)
+        | Response::DeleteRecords(_)
         | Response::InitProducerId(_) => {}
     }
 }

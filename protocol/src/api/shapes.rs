@@ -161,3 +161,6 @@ pub(super) const FIND_COORDINATOR_RESPONSE: Shape = &[
     Within(0, 3, &I32),
     Since(4, &Array(&[Text, I32, Text, I32, I16, Text])),
 ];
+
+pub(super) const DELETE_RECORDS_REQUEST: Shape = &[Array(&[Text, Array(&[I32, I64])]), I32];
+pub(super) const DELETE_RECORDS_RESPONSE: Shape = &[I32, Array(&[Text, Array(&[I32, I64, I16])])];
