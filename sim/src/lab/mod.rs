@@ -94,12 +94,11 @@ pub struct Lab {
     pub threads: usize,
     /// Images of one life, about: then another life is lived.
     pub images_per_life: usize,
+    /// For so many other images, one has a bit flipped.
+    pub flips_every: usize,
     /// The image to run, alone.
     pub only: Option<String>,
 }
-
-/// One image in so many has a bit flipped.
-const FLIPS_EVERY: usize = 12;
 
 impl Lab {
     /// Runs a story's images.
@@ -142,7 +141,7 @@ impl Lab {
             for (number, choice) in point.moment.choices(&chance(seed, moment)).iter().enumerate() {
                 if seen.insert((point.moment.identity(choice), point.epoch)) {
                     all.push((moment, Number::Choice(number), is_rare(choice.kind)));
-                    if all.len().is_multiple_of(FLIPS_EVERY) {
+                    if all.len().is_multiple_of(self.flips_every) {
                         all.push((moment, Number::Flip(all.len()), false));
                     }
                 }

@@ -25,7 +25,14 @@ fn number(name: &str) -> Option<u64> {
 
 fn lab(images: u64) -> Lab {
     let seed = number("TIDEMILL_SEED").unwrap_or(0);
-    Lab { images, seed, threads: 2, images_per_life: 5_000, only: std::env::var("TIDEMILL_IMAGE").ok() }
+    Lab {
+        images,
+        seed,
+        threads: 2,
+        images_per_life: 5_000,
+        flips_every: 12,
+        only: std::env::var("TIDEMILL_IMAGE").ok(),
+    }
 }
 
 fn run<S: Story>(lab: &Lab, story: &S, report: &mut Report) {

@@ -13,7 +13,7 @@ const IMAGES: u64 = 20_000;
 
 fn found(planted: (Pretence, &'static str, &'static str)) -> Failure {
     let start = Instant::now();
-    let lab = Lab { images: IMAGES, seed: 0, threads: 1, images_per_life: 4_000, only: None };
+    let lab = Lab { images: IMAGES, seed: 0, threads: 2, images_per_life: 2_000, flips_every: 1, only: None };
     let failure = lab.run(&LogStory { planted: Some(planted) }).expect_err("nothing was found");
     println!("after {:?}: {failure}", start.elapsed());
     assert!(start.elapsed() < PATIENCE, "it took {:?}", start.elapsed());
