@@ -393,7 +393,9 @@ fn versions_that_ask_about_one_group_are_answered_about_one() {
         let key = response.spoken().key;
         decode_response(key, version, encode_response(key, version, 3, response).unwrap()).unwrap()
     };
-    let [.., committed, found] = &all[..] else { panic!("no responses") };
+    let one = |is: fn(&Response) -> bool| all.iter().find(|response| is(response)).expect("it is spoken");
+    let committed = one(|response| matches!(response, Response::OffsetFetch(_)));
+    let found = one(|response| matches!(response, Response::FindCoordinator(_)));
     for version in 1..8 {
         let Response::OffsetFetch(told) = said(committed, version) else { panic!("no offsets") };
         let partition = &told.topics[0].partitions[0];
