@@ -222,6 +222,37 @@ fn a_turn_that_is_gone_is_missed_also_when_a_new_segment_knows_of_it() {
 }
 
 #[test]
+fn a_log_that_lost_its_first_segment_does_not_begin_later() {
+    let disk = SimDisk::new();
+    let life = Life::on(&disk, 1);
+    let (log, _) = life.open(&small_segments()).unwrap();
+    // What the segment is before its only turn.
+    let at_birth = std::sync::Arc::new(parking_lot::Mutex::new(None));
+    let (seen, watched) = (at_birth.clone(), disk.clone());
+    disk.watch(move |_, _| {
+        let is_born = watched.files().iter().any(|(path, _)| path.ends_with("segment-00000001.redb"));
+        if is_born && seen.lock().is_none() {
+            *seen.lock() = Some(watched.after_process_end());
+        }
+    });
+    for index in 0..2 {
+        life.run(append(&log, vec![plain(1, index, 90_000)])).unwrap();
+    }
+    disk.unwatch();
+    let (before, after) = (at_birth.lock().take().unwrap(), disk.after_process_end());
+    assert!(after.files().iter().any(|(path, _)| path.ends_with("segment-00000002.redb")));
+    rot_last_turn(&before, &after, &folder().join("segment-00000001.redb"));
+    for start in 0..2 {
+        let fault = Life::on(&after, 1).open(&small_segments()).map(|(_, recovery)| recovery);
+        let fault = fault.expect_err("an acknowledged entry is missing");
+        assert!(
+            matches!(&fault, Fault::Damaged { what, .. } if what.ends_with("segment-00000001.redb")),
+            "start {start}: {fault}"
+        );
+    }
+}
+
+#[test]
 fn a_turn_that_was_never_acknowledged_and_is_torn_is_ordinary() {
     let disk = SimDisk::new();
     let life = Life::on(&disk, 1);
