@@ -172,7 +172,9 @@ fn missing(mark: Mark, turn: u64, last: Option<LogId>, promises: &Promises) -> O
     // the removal's own turn says that it was finished by cutting a segment: nothing excuses that turn.
     let is_excused = |floor: Floor| {
         let reached = floor.last.is_none_or(|wanted| last.is_some_and(|last| last >= wanted));
-        floor.turn > mark.turn && turn >= floor.kept && reached
+        // Beyond both lies only what had been cut off before, and is back.
+        let is_within = last <= mark.last.max(floor.last);
+        floor.turn > mark.turn && turn >= floor.kept && reached && is_within
     };
     if promises.floor.is_some_and(is_excused) {
         return None;
