@@ -1,6 +1,6 @@
 //! One moment of a disk, and all that a power cut could leave of it.
 //!
-//! [`super::cut`] draws lots; this enumerates. At a moment some files have changes that no sync made durable, and
+//! `cut.rs` draws lots; this enumerates. At a moment some files have changes that no sync made durable, and
 //! some folders have names that no sync did. What is left, file by file, is a list of changes that arrived, each whole
 //! or in part:
 //!

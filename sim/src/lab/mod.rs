@@ -1,9 +1,9 @@
 //! The crash lab: every disk that a power cut could leave of a life, one after the other.
 //!
 //! A [`Story`] lives on a disk and says meanwhile what it promised. The lab keeps the disk as it was before every
-//! operation, enumerates what a power cut there could leave ([`choices`](crate::disk::Moment::choices)), and has the
-//! story recover from each image, twice: all that was promised is there, nothing is called lost, and the second recovery
-//! finds what the first one found. Some recoveries are watched in their turn and cut off at every point, too. And on some images a bit is
+//! operation, enumerates what a power cut there could leave ([`crate::disk::Moment::choices`]), and has the story recover from each
+//! image, twice: all that was promised is there, nothing is called lost, and the second recovery finds what the first
+//! one found. Some recoveries are watched in their turn and cut off at every point, too. And on some images a bit is
 //! flipped in what was synced: there, and only there, a loss may be reported, and none may pass in silence.
 //!
 //! ```text

@@ -15,7 +15,7 @@
 //! Removing whole segments, when a log is cut far back or replaced, also leaves turns below the mark; the floor
 //! (`promises.rs`), written before, says so. What is damaged elsewhere than in the newest commit is a fault.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,6 +116,8 @@ pub(super) fn open(disk: &dyn Disk, folder: &Path, options: &LogOptions) -> Resu
     let mut found = Found { unclean: was_left_open, ..Found::default() };
     found.look(disk, folder, &directory, &files, number)?;
     let mut log = found.line(number, promise_file.promises(), options)?;
+    let gathered = found.open.iter().filter(|(_, segment)| segment.birth.line == number + 1);
+    let gathered: Vec<u64> = gathered.map(|(number, _)| *number).collect();
     let incoming = match found.line(number + 1, &Promises::default(), options) {
         Ok(incoming) => {
             found.turn = found.turn.max(incoming.turn);
@@ -125,6 +127,9 @@ pub(super) fn open(disk: &dyn Disk, folder: &Path, options: &LogOptions) -> Resu
         Err(Fault::Damaged { what, why }) => {
             tracing::warn!(%what, %why, "a snapshot that was being installed is damaged, and dropped");
             found.drop_line(number + 1);
+            // Those that were read before the damage was met are not among its open ones any more.
+            let met: BTreeSet<u64> = found.dead.iter().copied().chain(gathered).collect();
+            found.dead = met.into_iter().collect();
             directory.keep_lines(&[number])?;
             None
         }
@@ -167,7 +172,9 @@ fn missing(mark: Mark, turn: u64, last: Option<LogId>, promises: &Promises) -> O
     // the removal's own turn says that it was finished by cutting a segment: nothing excuses that turn.
     let is_excused = |floor: Floor| {
         let reached = floor.last.is_none_or(|wanted| last.is_some_and(|last| last >= wanted));
-        floor.turn > mark.turn && turn >= floor.kept && reached
+        // Beyond both lies only what had been cut off before, and is back.
+        let is_within = last <= mark.last.max(floor.last);
+        floor.turn > mark.turn && turn >= floor.kept && reached && is_within
     };
     if promises.floor.is_some_and(is_excused) {
         return None;
@@ -320,7 +327,7 @@ impl Found {
     /// Puts a line together, and reads what is not sealed of it.
     fn line(&mut self, number: u32, promises: &Promises, options: &LogOptions) -> Result<Read, Fault> {
         let mut line = Line { number, tail: Tail::new(options.tail_bytes), ..Line::default() };
-        let (mut turn, mut committed) = (0, None);
+        let (mut turn, mut committed, mut empty) = (0, None, None);
         let mut sealed: Vec<Listed> =
             self.sealed.values().filter(|listed| listed.line == number).copied().collect();
         sealed.sort_by_key(|listed| listed.first);
@@ -335,10 +342,18 @@ impl Found {
             committed = committed.max(open.segment.birth.committed);
             read_segment(&mut open, &mut line, &mut committed, promises)?;
             if open.last.is_some() {
+                if let Some(empty) = empty {
+                    return Err(Fault::damaged(
+                        empty,
+                        format!("it is empty, and segment {number} follows it"),
+                    ));
+                }
                 turn = turn.max(open.turn);
                 line.open.push_back(open);
             } else {
-                // It knows of the turns before it, which does not mean that they are there.
+                // It knows of the turns before it, which does not mean that they are there. Only the newest may be
+                // empty: one in which nothing was written is removed before the next is begun.
+                empty = Some(open.segment.file.path().display().to_string());
                 self.dead.push(number);
             }
         }

@@ -327,8 +327,11 @@ impl Writer {
 
     fn replace(&mut self, upto: LogId, number: u32, old: &Line) -> Result<(), Fault> {
         self.turn += 1;
-        let kept = self.shared.memory().line.turn_upto(LogIndex(u64::MAX));
-        let floor = Floor { turn: self.turn, kept, last: Some(upto) };
+        let (kept, last) = {
+            let line = &self.shared.memory().line;
+            (line.turn_upto(LogIndex(u64::MAX)), line.last_on_disk().max(Some(upto)))
+        };
+        let floor = Floor { turn: self.turn, kept, last };
         self.promise(Box::new(move |promises| {
             promises.line = number;
             promises.purged = Some(upto);

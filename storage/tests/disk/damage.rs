@@ -222,6 +222,64 @@ fn a_turn_that_is_gone_is_missed_also_when_a_new_segment_knows_of_it() {
 }
 
 #[test]
+fn a_cut_that_is_gone_is_missed_also_while_its_segment_is_removed() {
+    let disk = SimDisk::new();
+    let life = Life::on(&disk, 1);
+    let (log, _) = life.open(&small_segments()).unwrap();
+    for (index, bytes) in [(0, 90_000), (1, 10_000), (2, 10_000)] {
+        life.run(append(&log, vec![plain(1, index, bytes)])).unwrap();
+    }
+    let second = folder().join("segment-00000002.redb");
+    let before = disk.after_process_end();
+    life.run(log.truncate_after(Some(id(1, 1)))).unwrap();
+    let at_removal = std::sync::Arc::new(parking_lot::Mutex::new(None));
+    let (seen, watched) = (at_removal.clone(), disk.clone());
+    disk.watch(move |operation, _| {
+        if operation == tidemill_sim::disk::Operation::Remove {
+            *seen.lock() = Some(watched.after_process_end());
+        }
+    });
+    life.run(log.truncate_after(Some(id(1, 0)))).unwrap();
+    disk.unwatch();
+    let after = at_removal.lock().take().unwrap();
+    rot_last_turn(&before, &after, &second);
+    let (log, recovery) = Life::on(&after, 1).open(&small_segments()).unwrap();
+    assert_eq!(log.last_id(), Some(id(1, 2)), "the entry that was cut off first is back");
+    assert!(recovery.amnesia.is_some(), "the first cut was acknowledged, and is gone");
+}
+
+#[test]
+fn a_log_that_lost_its_first_segment_does_not_begin_later() {
+    let disk = SimDisk::new();
+    let life = Life::on(&disk, 1);
+    let (log, _) = life.open(&small_segments()).unwrap();
+    // What the segment is before its only turn.
+    let at_birth = std::sync::Arc::new(parking_lot::Mutex::new(None));
+    let (seen, watched) = (at_birth.clone(), disk.clone());
+    disk.watch(move |_, _| {
+        let is_born = watched.files().iter().any(|(path, _)| path.ends_with("segment-00000001.redb"));
+        if is_born && seen.lock().is_none() {
+            *seen.lock() = Some(watched.after_process_end());
+        }
+    });
+    for index in 0..2 {
+        life.run(append(&log, vec![plain(1, index, 90_000)])).unwrap();
+    }
+    disk.unwatch();
+    let (before, after) = (at_birth.lock().take().unwrap(), disk.after_process_end());
+    assert!(after.files().iter().any(|(path, _)| path.ends_with("segment-00000002.redb")));
+    rot_last_turn(&before, &after, &folder().join("segment-00000001.redb"));
+    for start in 0..2 {
+        let fault = Life::on(&after, 1).open(&small_segments()).map(|(_, recovery)| recovery);
+        let fault = fault.expect_err("an acknowledged entry is missing");
+        assert!(
+            matches!(&fault, Fault::Damaged { what, .. } if what.ends_with("segment-00000001.redb")),
+            "start {start}: {fault}"
+        );
+    }
+}
+
+#[test]
 fn a_turn_that_was_never_acknowledged_and_is_torn_is_ordinary() {
     let disk = SimDisk::new();
     let life = Life::on(&disk, 1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tidemill_core::ids::LogIndex;
 use tidemill_core::seams::Disk;
-use tidemill_sim::disk::SimDisk;
+use tidemill_sim::disk::{Operation, SimDisk};
 use tidemill_storage::log::{GroupLog, LogEntry};
 
 use super::history::small_segments;
@@ -13,7 +13,7 @@ use super::model::{Model, check_records};
 use super::world::{Life, Lots, all_entries, append, for_seeds, id};
 
 /// The log of another replica, of which entries from `first` on are retained.
-fn another(lots: &Lots, first: u64) -> Model {
+pub fn another(lots: &Lots, first: u64) -> Model {
     let mut model = Model { term: 5, ..Model::default() };
     model.grow(lots, 150, 3_000);
     for at in super::model::partitions() {
@@ -25,7 +25,7 @@ fn another(lots: &Lots, first: u64) -> Model {
     model
 }
 
-fn ranges(model: &Model, lots: &Lots) -> Vec<Vec<LogEntry>> {
+pub fn ranges(model: &Model, lots: &Lots) -> Vec<Vec<LogEntry>> {
     let mut rest = &model.entries[..];
     let mut ranges = Vec::new();
     while !rest.is_empty() {
@@ -212,4 +212,42 @@ fn what_was_installed_and_has_a_gap_is_dropped() {
         life.run(log.close()).unwrap();
     }
     assert!(!disk.files().iter().any(|(path, _)| incoming.contains(path)), "nothing of it is left");
+}
+
+#[test]
+fn what_is_dropped_of_an_install_is_dropped_whole() {
+    let (disk, lots) = (SimDisk::new(), Lots::new(1));
+    let life = Life::on(&disk, 1);
+    let (log, _) = life.open(&small_segments()).unwrap();
+    let theirs = another(&lots, 40);
+    let images = Arc::new(Mutex::new(Vec::new()));
+    let (watched, seen) = (disk.clone(), images.clone());
+    disk.watch(move |operation, _| {
+        if operation == Operation::Sync {
+            seen.lock().push(watched.after_process_end());
+        }
+    });
+    for range in ranges(&theirs, &lots) {
+        life.run(log.install_range(range)).unwrap();
+    }
+    disk.unwatch();
+    let (mut whole, mut dropped) = (0, 0);
+    for image in images.lock().iter() {
+        let files = image.files().into_iter().map(|(path, _)| path);
+        for robbed in
+            files.filter(|path| path.to_string_lossy().ends_with("redb") && segment_number(path).is_some())
+        {
+            let left = image.after_process_end();
+            left.remove(&robbed).unwrap();
+            let found: Vec<_> =
+                (0..2).map(|_| Life::on(&left, 1).open(&small_segments()).unwrap().0.installing()).collect();
+            assert_eq!(found[0], found[1], "without {}", robbed.display());
+            *(if found[0].is_some() { &mut whole } else { &mut dropped }) += 1;
+        }
+    }
+    assert!(whole > 10 && dropped > 10, "{whole} went on, {dropped} did not");
+}
+
+fn segment_number(path: &std::path::Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_prefix("segment-")
 }

@@ -4,6 +4,7 @@
 //! is a test, too: disks that lie plant mistakes, and each is found.
 #![allow(clippy::disallowed_methods, reason = "how long it takes is part of the story")]
 
+mod install;
 mod log;
 #[path = "../../../../core/tests/shard/mill.rs"]
 #[allow(dead_code, reason = "core's own stories need more of it")]
@@ -13,6 +14,7 @@ mod shard;
 
 use std::time::Instant;
 
+use install::InstallStory;
 use log::LogStory;
 use shard::ShardStory;
 use tidemill_sim::lab::{Lab, Report, Story};
@@ -45,9 +47,10 @@ fn run<S: Story>(lab: &Lab, story: &S, report: &mut Report) {
 #[test]
 fn every_image_keeps_what_was_acknowledged() {
     let start = Instant::now();
-    let lab = lab(number("TIDEMILL_IMAGES").unwrap_or(IMAGES).div_ceil(2));
+    let lab = lab(number("TIDEMILL_IMAGES").unwrap_or(IMAGES).div_ceil(3));
     let mut report = Report::default();
     run(&lab, &LogStory::default(), &mut report);
     run(&lab, &ShardStory, &mut report);
+    run(&lab, &InstallStory, &mut report);
     println!("{report}{} lives, {} s", report.lives, start.elapsed().as_secs());
 }
