@@ -14,6 +14,9 @@ use crate::plugin::{Timer, TimerKind};
 use crate::shard::step::Source;
 use crate::tables::{self, Key, Row, Tables, View};
 
+/// How many timers are looked at together.
+const PAGE: usize = 64;
+
 /// A set timer: `at i64`, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimerRow {
@@ -123,8 +126,18 @@ pub fn earliest(
     kind: TimerKind,
     limit: usize,
 ) -> Result<Vec<(Timer, SetBy)>, Fault> {
-    let start = Key::due_prefix(task, kind);
-    let found = view.scan(&start, tables::end_of_prefix(&start).as_deref(), limit)?;
+    from(view, &Key::due_prefix(task, kind), (task, kind), limit)
+}
+
+/// At most `limit` timers of a task's kind whose keys are not below `start`.
+fn from(
+    view: &dyn View,
+    start: &Bytes,
+    (task, kind): (TaskId, TimerKind),
+    limit: usize,
+) -> Result<Vec<(Timer, SetBy)>, Fault> {
+    let end = tables::end_of_prefix(&Key::due_prefix(task, kind));
+    let found = view.scan(start, end.as_deref(), limit)?;
     let read = |(key, value): (Bytes, Bytes)| {
         let damaged = |malformed| Fault::damaged("a timer", malformed);
         match Key::decode(&key).map_err(damaged)? {
@@ -149,10 +162,22 @@ pub fn due(
 ) -> Result<Vec<(Timer, SetBy)>, Fault> {
     let mut due = Vec::new();
     for kind in [TimerKind::AppendTime, TimerKind::EventTime] {
-        let found = earliest(view, task, kind, limit - due.len())?;
-        // Those that are set while the task is idle stand between those that were set before.
-        due.extend(found.into_iter().filter(|(timer, by)| is_due(timer, by, clocks)));
+        let mut start = Key::due_prefix(task, kind);
+        loop {
+            let page = from(view, &start, (task, kind), PAGE)?;
+            let Some((last, by)) = page.last().cloned() else { break };
+            let is_last = page.len() < PAGE;
+            due.extend(page.into_iter().filter(|(timer, by)| is_due(timer, by, clocks)));
+            // While a task is idle, those that are due stand between those that were set since; else none is due behind
+            // one that is not.
+            let may_follow = clocks.idle_since.is_some() || is_due(&last, &by, clocks);
+            if is_last || !may_follow || due.len() >= limit {
+                break;
+            }
+            start = tables::successor(&Key::Due(task, kind, last.at_ms, last.name).encode());
+        }
     }
+    due.truncate(limit);
     Ok(due)
 }
 

@@ -89,3 +89,30 @@ fn silence_makes_the_timers_due_that_are_set_by_then() {
     mill.commit();
     assert_eq!(due(&mill), [], "what a timer sets while all are silent waits for a record");
 }
+
+#[test]
+fn a_due_timer_is_found_behind_any_number_that_are_not() {
+    let mut mill = Mill::holding(&[ORDERS, at(2, 0), at(3, 0)]);
+    start(&mut mill, 1);
+    let sources = [source(0)];
+    let set = vec![set_at("first", 5_000), set_at("last", 9_000)];
+    mill.step(&timed(&sources, 0, 50, set)).unwrap();
+    let names: Vec<String> = (0..200).map(|number| format!("again {number}")).collect();
+    let again = names.iter().map(|name| {
+        let timer = Timer { kind: TimerKind::EventTime, name: name.clone().into(), at_ms: 6_000 };
+        TimerChange::Set { timer, parent: 0 }
+    });
+    let step = proposed(&sources, 1, Effects { timers: again.collect(), ..Effects::default() });
+    let tick = Proposed {
+        to: step.from,
+        positions: vec![Offset(1)],
+        time: Timestamp(2_000),
+        fired: vec![timer("first", 5_000)],
+        ..step
+    };
+    mill.step(&tick).unwrap();
+    mill.commit();
+    let clocks = tables::read::<EventTimeRow>(&mill.applied, &Key::EventTime(TASK)).unwrap().unwrap();
+    let due = timers::due(&mill.applied, TASK, &clocks, 1).unwrap();
+    assert_eq!(due.iter().map(|(timer, _)| timer.clone()).collect::<Vec<_>>(), [timer("last", 9_000)]);
+}
