@@ -2,7 +2,7 @@
 //!
 //! A group is a name. Consumers that assign their partitions themselves commit under it and ask for it again; whose
 //! members share partitions, with generations that fence one another, there are none yet. A later commit replaces an
-//! earlier one, also with a smaller offset. Nothing of it is forgotten but with the partition.
+//! earlier one, also with a smaller offset. Nothing of it is forgotten.
 
 use bytes::Bytes;
 use tidemill_protocol::ids::{Offset, Partition, TopicId, TopicPartition};
@@ -89,22 +89,6 @@ pub(super) fn apply(tables: &mut dyn Tables, entry: &Entry) -> Result<(), Fault>
         tables::write(tables, &Key::GroupOffset(new.at, group.clone()), &row);
     }
     Ok(())
-}
-
-/// Forgets what groups committed for a partition: for whoever removes it.
-///
-/// # Errors
-/// A [`Fault`] of the storage.
-pub fn forget(tables: &mut dyn Tables, at: TopicPartition) -> Result<(), Fault> {
-    let start = Key::GroupOffset(at, String::new()).encode();
-    let end = end_of_prefix(&start);
-    loop {
-        let rows = tables.scan(&start, end.as_deref(), limits::GROUP_OFFSETS_PAGE)?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        rows.into_iter().for_each(|(key, _)| tables.delete(key));
-    }
 }
 
 fn read(meta: &Bytes) -> Result<(String, Vec<NewOffset>), Malformed> {

@@ -87,16 +87,3 @@ fn all_of_it_is_read_in_pages() {
         assert_eq!(found, expected, "{limit} a page");
     }
 }
-
-#[test]
-fn a_partition_is_forgotten_with_what_was_committed_for_it() {
-    let mut mill = Mill::holding(&[ORDERS, at(1, 1)]);
-    for number in 0..1_500 {
-        commit(&mut mill, &format!("group {number}"), &[new(ORDERS, 1, ""), new(at(1, 1), 2, "")]);
-    }
-    mill.commit();
-    group_offsets::forget(&mut mill.applied, ORDERS).unwrap();
-    let (rows, _) = group_offsets::page(&mill.applied, &Key::table(Key::GROUP_OFFSETS), 10_000).unwrap();
-    assert_eq!(rows.len(), 1_500);
-    assert!(rows.iter().all(|(place, ..)| *place == at(1, 1)));
-}
