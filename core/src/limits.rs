@@ -107,6 +107,8 @@ pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
 pub const PLUGIN_TOPICS_MAX: usize = 16;
 /// Steps of one task that may be on their way to the disk while it takes the next.
 pub const STEPS_AHEAD_MAX: usize = 64;
+/// Timers of a task that are counted when people ask how many there are.
+pub const TIMERS_COUNTED_MAX: usize = 10_000;
 /// Events of one step.
 pub const STEP_EVENTS_MAX: usize = 1_000;
 /// Bytes of the events of one step, unless a single one is larger.

@@ -11,6 +11,7 @@ use tidemill_core::envelope::Envelope;
 use tidemill_core::event_time::EventTimeRow;
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{Cursor, Digest, ShardId, TaskId};
+use tidemill_core::limits;
 use tidemill_core::manifest::{Manifest, ManifestError, StartAt};
 use tidemill_core::plugin::TimerKind;
 use tidemill_core::rejection::Rejection;
@@ -29,9 +30,6 @@ use crate::tasks::Tasks;
 use crate::tasks::report::{LastFailure, Phase, Work};
 use crate::tasks::stall::Standing;
 use crate::topics::random_id;
-
-/// The most timers of a task that are counted when people ask.
-pub const TIMERS_COUNTED_MAX: usize = 10_000;
 
 /// Plugins, from manifest to running tasks.
 pub struct Plugins {
@@ -132,7 +130,7 @@ pub struct TaskState {
     pub positions: BTreeMap<String, u64>,
     /// Records that it has not consumed.
     pub lag_records: u64,
-    /// Timers that are set; at most [`TIMERS_COUNTED_MAX`] are counted.
+    /// Timers that are set; at most [`limits::TIMERS_COUNTED_MAX`] are counted.
     pub timers: usize,
     /// Its event-time watermark, in milliseconds since 1970; none before its first record.
     pub event_time_watermark_ms: Option<i64>,
@@ -394,7 +392,7 @@ fn lag(shard: &Shard, task: TaskId, row: &TaskRow) -> Result<u64, Fault> {
 fn timers(shard: &Shard, task: TaskId) -> Result<usize, Fault> {
     let mut set = 0;
     for kind in [TimerKind::AppendTime, TimerKind::EventTime] {
-        set += timers::earliest(&shard.group.tables(), task, kind, TIMERS_COUNTED_MAX - set)?.len();
+        set += timers::earliest(&shard.group.tables(), task, kind, limits::TIMERS_COUNTED_MAX - set)?.len();
     }
     Ok(set)
 }

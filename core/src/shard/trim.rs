@@ -70,7 +70,7 @@ pub fn decide(deciding: &Deciding, trims: &[Trim]) -> Result<(Vec<Verdict>, Opti
 
 /// See [`super::apply`].
 pub(super) fn apply(tables: &mut dyn Tables, trim: &Trim) -> Result<(), Fault> {
-    let key: Key = Key::Partition(trim.at());
+    let key = Key::Partition(trim.at());
     let Some(mut row) = tables::read::<PartitionRow>(tables, &key)? else { return Ok(()) };
     let moved = Offset(trim.before).min(row.end);
     if moved > row.log_start {
