@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tidemill_protocol::ids::{Partition, TopicId};
+use tidemill_protocol::ids::{Partition, TopicId, TopicPartition};
 use tidemill_protocol::partitioner::partition_for_key;
 use tidemill_protocol::primitive::Malformed;
 
@@ -134,6 +134,11 @@ impl TaskSpec {
     /// affinity group.
     pub fn home_of(&self, partition: Partition) -> ShardId {
         self.dead_letter.shards[partition.0 as usize]
+    }
+
+    /// The partitions that the task on `partition` reads, in the order of its inputs.
+    pub fn places(&self, partition: Partition) -> Vec<TopicPartition> {
+        self.inputs.iter().map(|input| TopicPartition { topic: input.topic, partition }).collect()
     }
 
     /// How many tasks the deployment has: as many as its inputs have partitions.

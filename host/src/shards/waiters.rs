@@ -1,4 +1,5 @@
-//! Who waits for records of a partition: long polls and tasks.
+//! Who waits for committed records of a partition: long polls. (Tasks do not wait for the commit: see
+//! [`super::ahead`].)
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

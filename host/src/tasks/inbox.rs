@@ -1,10 +1,10 @@
 //! The events that a task is to be given next, in the order of its shard's log.
 //!
-//! Only what is committed is read. What a task reads is all records of its partition number, of all its topics, in
-//! the order in which they lie in the log: so the interleaving is a function of the log, too.
+//! What a task reads is all records of its partition number, of all its topics, in the order in which they lie in the
+//! log: so the interleaving is a function of the log, too. How far it may look is the pump's to say; what it looks at
+//! need not be committed.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use tidemill_core::entry::PlacedBatch;
 use tidemill_core::envelope::{Envelope, Origin, is_sealed_for};
@@ -35,8 +35,6 @@ pub const READABLE: BatchLimits = BatchLimits {
 /// A task's events, read ahead as far as the next step may take.
 #[derive(Debug)]
 pub struct Inbox {
-    task: TaskId,
-    spec: Arc<TaskSpec>,
     places: Vec<TopicPartition>,
     items: VecDeque<Item>,
     /// The first entry that was not looked at.
@@ -49,22 +47,14 @@ pub struct Inbox {
 
 impl Inbox {
     /// The inbox of a task that stands where its row says.
-    pub fn open(task: TaskId, spec: Arc<TaskSpec>, row: &TaskRow) -> Inbox {
-        let place = |topic| TopicPartition { topic, partition: task.partition };
+    pub fn open(task: TaskId, spec: &TaskSpec, row: &TaskRow) -> Inbox {
         Inbox {
-            places: spec.inputs.iter().map(|input| place(input.topic)).collect(),
+            places: spec.places(task.partition),
             starts: row.positions.iter().map(|(_, start)| *start).collect(),
             items: VecDeque::new(),
             at: row.cursor.index,
             skip: row.cursor.skip,
-            task,
-            spec,
         }
-    }
-
-    /// The partitions that it is filled from.
-    pub fn places(&self) -> &[TopicPartition] {
-        &self.places
     }
 
     /// Reads on, until a step is full or everything below `upto` is read, and returns what a step may take: as many
@@ -200,16 +190,6 @@ impl Inbox {
             }
         }
         Ok(())
-    }
-
-    /// The task.
-    pub fn task(&self) -> TaskId {
-        self.task
-    }
-
-    /// Its spec.
-    pub fn spec(&self) -> &TaskSpec {
-        &self.spec
     }
 }
 

@@ -6,14 +6,18 @@
 //! | [`inbox`] | the events that a task is to be given next, out of its shard's log |
 //! | [`pump`] | the life of a task: read, run, commit, and what happens when that fails |
 //! | [`alarm`] | which timers are due, and when the next is |
+//! | [`handed`] | what a guest is given of its deployment, in each of its steps |
+//! | [`pace`] | how many events a step is given |
 //! | [`dead_letter`] | what becomes of a record that cannot be handled |
 //! | [`report`] | what is known of a task beside its row: for people |
 //! | [`stall`] | whether a task that has something to do gets on |
 
 pub mod alarm;
 pub mod dead_letter;
+mod handed;
 pub mod inbox;
 pub mod item;
+mod pace;
 pub mod pump;
 pub mod report;
 pub mod stall;
@@ -29,8 +33,7 @@ use tidemill_core::limits;
 use tidemill_core::rows::{TaskRow, TaskStatus};
 use tidemill_core::seams::World;
 use tidemill_core::tables::{self, Key, Row, View, end_of_prefix};
-use tidemill_core::task::{Input, TaskSpec};
-use tidemill_protocol::ids::TopicPartition;
+use tidemill_core::task::TaskSpec;
 use tokio::sync::Semaphore;
 
 use crate::components::Components;
@@ -98,8 +101,6 @@ impl Tasks {
                 let spec = tables::read::<TaskSpec>(&applied, &Key::Spec(task.deployment))?;
                 let spec = spec.ok_or_else(|| Fault::damaged("a task", "it has no spec"))?;
                 running.insert(task, identity);
-                let place = |input: &Input| TopicPartition { topic: input.topic, partition: task.partition };
-                let places: Vec<_> = spec.inputs.iter().map(place).collect();
                 report.enter(row.generation, Phase::Starting, "");
                 let report = Reporter { report, generation: row.generation };
                 let pump = Pump {
@@ -110,9 +111,9 @@ impl Tasks {
                     metrics: self.metrics.clone(),
                     report,
                     task,
-                    spec: Arc::new(spec),
                     may_have_timers: AtomicBool::new(true),
-                    runner: shard.machine.runners.runner(&places),
+                    runner: shard.machine.runners.runner(&spec.places(task.partition)),
+                    spec: Arc::new(spec),
                     ahead: Arc::new(Semaphore::new(limits::STEPS_AHEAD_MAX)),
                 };
                 self.world.spawner.task("task", Box::pin(pump.run()));

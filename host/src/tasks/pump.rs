@@ -13,45 +13,42 @@
 //! A pump belongs to one generation of a task and to one term of its shard's leader, and ends with either. It keeps
 //! nothing that the log does not: whoever leads next begins where the task's row stands.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::select;
 use tidemill_core::event_time::{self, EventTimeRow};
 use tidemill_core::fault::Fault;
-use tidemill_core::ids::{Cursor, StepNumber, TaskId};
-use tidemill_core::plugin::{Effects, StateView, Timer};
+use tidemill_core::ids::{Cursor, TaskId};
+use tidemill_core::plugin::{Effects, Timer};
 use tidemill_core::rows::TaskRow;
 use tidemill_core::seams::{Timestamp, World};
 use tidemill_core::shard::Deciding;
-use tidemill_core::shard::step::{self, Outcome, Proposed, Source, StepRefused, TaskState};
+use tidemill_core::shard::step::{self, Outcome, Proposed, Source, StepRefused};
 use tidemill_core::tables::{self, Key, View};
 use tidemill_core::task::{AfterAttempts, TaskSpec};
-use tidemill_protocol::ids::{Offset, TopicName};
+use tidemill_protocol::ids::Offset;
 use tidemill_runtime::{GuestFailure, Plugin, StepInput};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::alarm::Alarm;
 use super::dead_letter;
+use super::handed::Handed;
 use super::inbox::Inbox;
 use super::item::{Content, Item};
+use super::pace::Pace;
 use super::report::{Phase, Report, Reporter};
 use crate::components::Components;
 use crate::metrics::{Metrics, StepInFlight};
 use crate::shards::ahead::Runner;
 use crate::shards::leader::Leader;
-
 use crate::shards::{Refused, Shard};
 
 /// The pause before the second try; it doubles with each further one.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Of a step's processor time, what its events should take: then the deadline is for what goes wrong.
-const CPU_SHARE: u32 = 4;
 
 /// A task at work.
 pub struct Pump {
@@ -98,14 +95,6 @@ impl From<Refused> for End {
     }
 }
 
-/// What the guest needs of the spec, in the form in which it is handed over.
-struct Handed {
-    inputs: Arc<[TopicName]>,
-    outputs: Arc<[TopicName]>,
-    config: Arc<BTreeMap<String, String>>,
-    state: Arc<dyn StateView>,
-}
-
 impl Pump {
     /// Runs until the task moves on.
     pub async fn run(self) {
@@ -131,8 +120,8 @@ impl Pump {
 
     async fn turn(&self, plugin: Plugin) -> Result<(), End> {
         let row = self.row()?;
-        let mut inbox = Inbox::open(self.task, self.spec.clone(), &row);
-        let handed = self.handed()?;
+        let mut inbox = Inbox::open(self.task, &self.spec, &row);
+        let handed = Handed::of(&self.spec, self.task, &self.shard, &self.leader)?;
         let mut pace = Pace::new(&self.spec);
         self.report.enter(Phase::Running, "");
         loop {
@@ -146,9 +135,12 @@ impl Pump {
                 self.row()?;
                 continue;
             };
-            match first.content {
+            match &first.content {
                 // A batch that cannot be read is an item by itself.
-                Content::Unreadable(_) => self.give_up_unreadable(first).await?,
+                Content::Unreadable(unreadable) => {
+                    let why = format!("the batch cannot be read: {}", unreadable.reason);
+                    self.give_up(first, dead_letter::reason(why), 1).await?;
+                }
                 Content::Event(_) | Content::Timer(_) => {
                     self.take_steps(&plugin, &handed, &items, &mut pace).await?;
                 }
@@ -161,7 +153,10 @@ impl Pump {
     /// nothing, and when to look again.
     fn next(&self, inbox: &mut Inbox, most: usize) -> Result<(Vec<Item>, Option<Timestamp>), End> {
         let alarm = match self.may_have_timers.load(Ordering::Relaxed) {
-            true => Some(self.look(|head| Alarm::read(head, self.task, self.next_step(head)?))?),
+            true => {
+                let next_step = self.row()?.step.next();
+                Some(self.look(|head| Alarm::read(head, self.task, next_step))?)
+            }
             false => None,
         };
         let Some(alarm) = alarm.filter(Alarm::is_set) else {
@@ -202,11 +197,6 @@ impl Pump {
         self.leader.look(&applied, look)
     }
 
-    fn next_step(&self, head: &dyn View) -> Result<StepNumber, Fault> {
-        let row = tables::read::<TaskRow>(head, &Key::Task(self.task))?.unwrap_or_default();
-        Ok(row.step.next())
-    }
-
     fn leads(&self) -> bool {
         self.shard.leader().is_some_and(|leader| leader.term() == self.leader.term())
     }
@@ -215,22 +205,6 @@ impl Pump {
     fn row(&self) -> Result<TaskRow, End> {
         let row = self.look(|head| tables::read::<TaskRow>(head, &Key::Task(self.task)))?;
         row.filter(|row| row.generation == self.spec.generation).ok_or(End::MovedOn)
-    }
-
-    fn handed(&self) -> Result<Handed, Fault> {
-        let name = |name: &String| {
-            TopicName::new(name.as_str()).map_err(|error| Fault::damaged("a task's spec", error))
-        };
-        Ok(Handed {
-            inputs: self.spec.inputs.iter().map(|input| name(&input.name)).collect::<Result<_, _>>()?,
-            outputs: self.spec.outputs.iter().map(|output| name(&output.name)).collect::<Result<_, _>>()?,
-            config: Arc::new(self.spec.config.clone()),
-            state: Arc::new(HeadState {
-                task: self.task,
-                shard: self.shard.clone(),
-                leader: self.leader.clone(),
-            }),
-        })
     }
 
     /// Consumes the items: in one step if that goes well, else one at a time, so that only the culprit fails.
@@ -317,14 +291,6 @@ impl Pump {
         }
     }
 
-    async fn give_up_unreadable(&self, item: &Item) -> Result<(), End> {
-        let why = match &item.content {
-            Content::Unreadable(unreadable) => unreadable.reason.as_str(),
-            Content::Event(_) | Content::Timer(_) => "",
-        };
-        self.give_up(item, dead_letter::reason(format!("the batch cannot be read: {why}")), 1).await
-    }
-
     /// Runs the guest on the items and commits what it wants.
     async fn attempt(
         &self,
@@ -334,18 +300,17 @@ impl Pump {
         pace: &mut Pace,
     ) -> Result<Result<(), Failure>, End> {
         let in_flight = self.metrics.step_in_flight();
-        let mut clocks = self
-            .look(|head| tables::read::<EventTimeRow>(head, &Key::EventTime(self.task)))?
-            .unwrap_or_default();
+        let row = self.row()?;
+        let clocks = self.look(|head| tables::read::<EventTimeRow>(head, &Key::EventTime(self.task)))?;
+        let mut clocks = clocks.unwrap_or_default();
         let before = clocks.watermark_ms;
         let time = items.iter().map(|item| item.time).max().unwrap_or_default();
-        let step = self.look(|head| self.next_step(head))?;
-        clocks.observe(&self.spec.event_time, &[], time, step);
+        clocks.observe(&self.spec.event_time, &[], time, row.step.next());
         let timers: Arc<[Timer]> = items.iter().filter_map(|item| item.timer().cloned()).collect();
         let input = StepInput {
             partition: self.task.partition.0,
             // Out of the log, and so the same after a restart and when the step is run again to be checked.
-            attempt: self.row()?.attempts,
+            attempt: row.attempts,
             events: items.iter().filter_map(|item| item.event().cloned()).collect(),
             // Events are seen from before the step: whether one is late is not for the others of its step to say.
             event_time_watermark_ms: if timers.is_empty() { before } else { clocks.watermark_ms },
@@ -437,7 +402,13 @@ impl Pump {
         };
         // A tick is never ahead of its own entry, also when the clock was set back in between.
         let now = self.world.clock.now().max(proposed.time);
-        let room = self.runner.aside(self.ahead.clone().acquire_owned()).await.map_err(|_| End::MovedOn)?;
+        // The log is not told that nothing follows from this task, unless it really has to wait.
+        let room = match self.ahead.clone().try_acquire_owned() {
+            Ok(room) => room,
+            Err(_) => {
+                self.runner.aside(self.ahead.clone().acquire_owned()).await.map_err(|_| End::MovedOn)?
+            }
+        };
         let runners = &self.shard.machine.runners;
         runners.sends_step();
         let decided = self.leader.propose(&self.shard.group, now, decide).await;
@@ -499,53 +470,5 @@ impl Failure {
             Failure::Guest(GuestFailure::Reject(_)) | Failure::Refused(_) => false,
             Failure::Guest(_) => true,
         }
-    }
-}
-
-/// The task's state, out of the head.
-struct HeadState {
-    task: TaskId,
-    shard: Arc<Shard>,
-    leader: Arc<Leader>,
-}
-
-impl StateView for HeadState {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
-        let applied = self.shard.group.tables();
-        self.leader.look(&applied, |head| TaskState { task: self.task, head }.get(key))
-    }
-
-    fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
-        let applied = self.shard.group.tables();
-        self.leader.look(&applied, |head| TaskState { task: self.task, head }.scan(start, end, limit))
-    }
-}
-
-/// How many events a step is given: as many as their processor time allows, so that batches stay well within the
-/// deadline of a step, however slow the plugin is.
-struct Pace {
-    most: usize,
-    budget: Duration,
-    events: usize,
-}
-
-impl Pace {
-    fn new(spec: &TaskSpec) -> Pace {
-        let most = spec.limits.step_events as usize;
-        Pace { most, budget: Duration::from_millis(spec.limits.cpu_ms) / CPU_SHARE, events: most.min(64) }
-    }
-
-    fn events(&self) -> usize {
-        self.events
-    }
-
-    fn took(&mut self, events: usize, cpu: Duration) {
-        self.events = if cpu > self.budget {
-            (events / 2).max(1)
-        } else if events >= self.events {
-            (self.events * 2).min(self.most)
-        } else {
-            self.events
-        };
     }
 }
