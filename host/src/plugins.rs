@@ -33,6 +33,9 @@ use crate::topics::random_id;
 /// The most timers of a task that are counted when people ask.
 pub const TIMERS_COUNTED_MAX: usize = 10_000;
 
+/// The last lines of a plugin's log that its description has, of all its tasks together.
+const LOG_LINES_SHOWN: usize = 200;
+
 /// Plugins, from manifest to running tasks.
 pub struct Plugins {
     /// The outside.
@@ -281,6 +284,7 @@ impl Plugins {
     /// A [`Fault`] of the storage.
     pub fn describe(&self, deployment: &Deployment) -> Result<Vec<TaskState>, Fault> {
         let spec = &deployment.spec;
+        let lines = self.tasks.logbook().read(deployment.id, 0, LOG_LINES_SHOWN);
         let mut states = Vec::new();
         for partition in 0..spec.tasks() {
             let task = TaskId { deployment: deployment.id, partition: Partition(partition) };
@@ -310,9 +314,9 @@ impl Plugins {
                 stalled: report.stalled().map(|(since, cause)| Stalled { since_ms: since.0, cause }),
                 last_failure: report.last_failure(),
                 work: report.work(),
-                log: report
-                    .lines()
-                    .into_iter()
+                log: lines
+                    .iter()
+                    .filter(|line| line.task == task)
                     .map(|line| format!("{:?} {}", line.level, line.message))
                     .collect(),
             });
