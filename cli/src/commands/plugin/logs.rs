@@ -51,12 +51,14 @@ impl Logs {
             print(line, format)?;
         }
         let mut next = first.next;
-        while self.follow {
+        loop {
+            if !self.follow {
+                return Ok(());
+            }
             let page: Page = api.get(&format!("{path}?from={next}&wait-ms={WAIT_MS}")).await?;
             page.lines.iter().filter(|line| self.wants(line)).try_for_each(|line| print(line, format))?;
             next = page.next;
         }
-        Ok(())
     }
 
     fn wants(&self, line: &Value) -> bool {

@@ -4,13 +4,17 @@
 //! | file | holds |
 //! |---|---|
 //! | [`lines`] | what is read: records, and ticks of the clock |
-//! | [`trial`] | a shard in memory with the plugin's tasks: how a step runs, commits and fails |
+//! | [`spec`] | what a broker would tell the plugin's tasks |
+//! | [`trial`] | a shard in memory with those tasks: how a step runs, commits and fails |
+//! | [`step`] | a step that was tried |
 //! | [`report`] | what is printed of a step |
 //! | [`compare`] | what is derived beside what was expected |
 
 mod compare;
 mod lines;
 mod report;
+mod spec;
+mod step;
 mod trial;
 
 use std::fs;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidemill_core::plugin::{Timer, TimerChange, TimerKind};
 use tidemill_core::shard::step::Outcome;
 
-use super::trial::{Derived, Given, Step, Waiting};
+use super::step::{Derived, Given, Step, Waiting};
 use crate::commands::consume::{Place, object, readable, text};
 use crate::exit::Failure;
 use crate::output::{self, Format, shown};
@@ -128,7 +128,7 @@ impl Totals {
         self.derived.extend(step.derived.iter().map(Derived::object));
         self.events += u64::from(matches!(step.given, Given::Record(..)) && step.attempt == 0);
         self.failed += u64::from(step.outcome != Outcome::Done);
-        self.cpu.push(step.cpu());
+        self.cpu.push(step.usage.cpu);
         self.memory_bytes_max = self.memory_bytes_max.max(step.usage.memory_bytes_max);
     }
 

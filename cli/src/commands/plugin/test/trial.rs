@@ -8,18 +8,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use tidemill_core::catalog::TopicSettings;
-use tidemill_core::catalog::deploy::dead_letter_name;
 use tidemill_core::entry::Entry;
 use tidemill_core::event_time::{self, EventTimeRow, Observation, Writer};
 use tidemill_core::fault::Fault;
-use tidemill_core::ids::{Cursor, DeploymentId, Generation, LogIndex, ShardId, StepNumber, TaskId, Term};
+use tidemill_core::ids::{Cursor, LogIndex, StepNumber, TaskId, Term};
 use tidemill_core::limits;
-use tidemill_core::plugin::{Effects, Event, StateChange, StateView, Timer, TimerChange, TimerKind};
+use tidemill_core::plugin::{Effects, Event, StateView, TimerKind};
 use tidemill_core::rows::{TaskRow, TaskStatus};
 use tidemill_core::seams::Timestamp;
 use tidemill_core::shard::control::{self, Control, NewPartition, NewTask};
@@ -27,9 +25,8 @@ use tidemill_core::shard::produce::{self, Produced, Verdict};
 use tidemill_core::shard::step::{self, DEAD_LETTER, Outcome, Proposed, Source, StepRefused, TaskState};
 use tidemill_core::shard::{self, Deciding};
 use tidemill_core::tables::{self, Key, MemoryTables};
-use tidemill_core::task::{AfterAttempts, Input, Output, TaskSpec};
+use tidemill_core::task::{AfterAttempts, TaskSpec};
 use tidemill_core::timers;
-use tidemill_host::components::digest;
 use tidemill_host::tasks::alarm::Alarm;
 use tidemill_host::tasks::dead_letter;
 use tidemill_host::tasks::item::{Consumes, Content, Item};
@@ -38,16 +35,14 @@ use tidemill_protocol::batch::{BatchBuilder, BatchHeader};
 use tidemill_protocol::codec::Codec;
 use tidemill_protocol::ids::{Offset, Partition, Position, TopicId, TopicName, TopicPartition};
 use tidemill_protocol::partitioner::partition_for_key;
-use tidemill_runtime::{
-    CodeOptions, GuestFailure, LogLine, Plugin, Runtime, RuntimeOptions, StepInput, Usage, compile,
-};
+use tidemill_runtime::{CodeOptions, GuestFailure, Plugin, Runtime, RuntimeOptions, StepInput, compile};
 
-use super::super::super::serve;
-use super::super::FromFiles;
 use super::lines::{Line, Record};
+use super::spec::{DEPLOYMENT, spec};
+use super::step::{Derived, Given, Step, Waiting};
+use crate::commands::plugin::FromFiles;
+use crate::commands::serve;
 
-/// The deployment of a trial.
-const DEPLOYMENT: DeploymentId = DeploymentId(1);
 /// Steps of timers that may follow one another before the next line: more set themselves for ever.
 const TIMER_STEPS_MAX: u32 = 10_000;
 
@@ -62,70 +57,6 @@ pub struct Trial {
     now: Timestamp,
     /// Records that a task which stopped was not given.
     left: u64,
-}
-
-/// A step that was tried.
-#[derive(Debug)]
-pub struct Step {
-    /// The task that took it.
-    pub task: u32,
-    /// Its number.
-    pub number: StepNumber,
-    /// How often its event, or timer, was tried before.
-    pub attempt: u32,
-    /// What it was given.
-    pub given: Given,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// The plugin's functions where it failed, from the innermost out.
-    pub backtrace: Vec<String>,
-    /// What it derived, in order.
-    pub derived: Vec<Derived>,
-    /// How its state changed.
-    pub state: Vec<StateChange>,
-    /// How its timers changed.
-    pub timers: Vec<TimerChange>,
-    /// What it logged, and how many lines more it would have.
-    pub log: (Vec<LogLine>, u64),
-    /// What it used.
-    pub usage: Usage,
-}
-
-/// What a step was given.
-#[derive(Debug)]
-pub enum Given {
-    /// A record of this topic, at this offset.
-    Record(String, Offset),
-    /// A timer that was due.
-    Timer(Timer),
-}
-
-/// A record that a step derived, where it lies.
-#[derive(Debug)]
-pub struct Derived {
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: Partition,
-    /// The offset.
-    pub offset: Offset,
-    /// Its own time, in milliseconds since 1970.
-    pub timestamp_ms: i64,
-    /// Its key.
-    pub key: Option<Bytes>,
-    /// Its value.
-    pub value: Option<Bytes>,
-    /// Its headers.
-    pub headers: Vec<(String, Option<Bytes>)>,
-}
-
-/// What is left when all lines were taken.
-#[derive(Debug, Default)]
-pub struct Waiting {
-    /// Timers that are set, of which task.
-    pub timers: Vec<(u32, Timer)>,
-    /// Records that a task which stopped was not given.
-    pub records: u64,
 }
 
 /// Why a try has no effects.
@@ -542,42 +473,6 @@ impl Trial {
     }
 }
 
-/// What a broker would tell the tasks of this plugin.
-fn spec(plugin: &FromFiles, partitions: u32) -> anyhow::Result<TaskSpec> {
-    let manifest = &plugin.manifest;
-    let mut topics: BTreeMap<String, TopicId> = BTreeMap::new();
-    let mut topic = |name: &str| {
-        let number = u8::try_from(topics.len()).unwrap_or(u8::MAX);
-        *topics.entry(name.to_owned()).or_insert(TopicId([number; 16]))
-    };
-    let inputs = manifest.subscribe.iter().map(|subscription| &subscription.topic);
-    let inputs = inputs.map(|name| Input { topic: topic(name), name: name.clone() }).collect();
-    let mut output = |name: &str| Output {
-        topic: topic(name),
-        name: name.to_owned(),
-        shards: vec![ShardId(0); partitions as usize],
-        batch_bytes_max: TopicSettings::default().max_message_bytes,
-    };
-    Ok(TaskSpec {
-        deployment: DEPLOYMENT,
-        name: manifest.name.clone(),
-        generation: Generation(1),
-        digest: digest(&plugin.component),
-        inputs,
-        outputs: manifest.publish.iter().map(|name| output(name)).collect(),
-        dead_letter: output(&dead_letter_name(&manifest.name)),
-        config: manifest.flat_config()?,
-        limits: manifest.limits.clone(),
-        failure: manifest.failure.clone(),
-        hops_max: manifest.hops_max(),
-        event_time: manifest.event_time,
-        paused: false,
-        state_versions: vec![manifest.state_version],
-        restarted: Generation(0),
-        emptied: Generation(0),
-    })
-}
-
 /// The state of a task, as its last step left it.
 struct State {
     task: TaskId,
@@ -598,12 +493,5 @@ impl StateView for State {
 
     fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
         self.look(|state| state.scan(start, end, limit))
-    }
-}
-
-impl Step {
-    /// Its processor time.
-    pub fn cpu(&self) -> Duration {
-        self.usage.cpu
     }
 }
