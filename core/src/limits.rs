@@ -170,6 +170,8 @@ pub const GUESTS_DEFAULT: u32 = 256;
 pub const GUEST_LOG_LINE_BYTES_MAX: usize = 1_024;
 /// Lines of one step's log.
 pub const GUEST_LOG_LINES_MAX: usize = 1_000;
+/// Lines of a plugin's log that a broker keeps, of all its tasks together.
+pub const LOG_LINES_KEPT: usize = 1_000;
 /// Other versions of its state that a plugin may declare to read.
 pub const STATE_VERSIONS_MAX: usize = 64;
 /// A task with records to consume and none consumed for so long is *stalled*.

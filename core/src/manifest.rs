@@ -240,6 +240,37 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_out_of_bounds_says_its_key_its_value_and_the_bounds() {
+        let bounds = [
+            ("limits", "memory-bytes", limits::GUEST_MEMORY_MAX as u64),
+            ("limits", "cpu-ms", limits::GUEST_CPU_MAX.as_millis() as u64),
+            ("limits", "output-bytes", limits::STEP_OUTPUT_BYTES_MAX as u64),
+            ("limits", "output-records", limits::STEP_OUTPUT_RECORDS_MAX as u64),
+            ("limits", "state-bytes", limits::STEP_STATE_BYTES_MAX as u64),
+            ("limits", "step-events", limits::STEP_EVENTS_MAX as u64),
+            ("failure", "attempts", u64::from(limits::ATTEMPTS_MAX)),
+        ];
+        for (table, key, most) in bounds {
+            let with = |value: u64| {
+                let mut json = serde_json::json!({
+                    "name": "a", "component": "a", "subscribe": [{ "topic": "t", "from": "latest" }],
+                });
+                json[table] = serde_json::json!({ key: value });
+                manifest(json).check()
+            };
+            assert_eq!(with(most), [], "{key}");
+            for value in [0, most + 1] {
+                let said: Vec<_> = with(value).iter().map(ToString::to_string).collect();
+                assert_eq!(said, [format!("{table}.{key}: {value} is not between 1 and {most}")]);
+            }
+        }
+        // Every limit that there is, is in that table.
+        let all = serde_json::to_value(GuestLimits::default()).unwrap();
+        let named = bounds.iter().filter(|(table, ..)| *table == "limits").count();
+        assert_eq!(all.as_object().unwrap().len(), named);
+    }
+
+    #[test]
     fn unknown_keys_are_refused() {
         let json = serde_json::json!({ "name": "a", "component": "a", "subscribe": [], "publsh": [] });
         assert!(serde_json::from_value::<Manifest>(json).is_err());

@@ -33,7 +33,7 @@ pub enum ComponentError {
         stated: Digest,
     },
     /// Too large.
-    #[error("the component has {0} bytes, and the limit is {max}", max = limits::COMPONENT_BYTES_MAX)]
+    #[error("the component has {0} bytes, and the limit is {max}; nothing raises it", max = limits::COMPONENT_BYTES_MAX)]
     TooLarge(usize),
     /// This broker does not have it.
     #[error("there is no component {0} here: upload it first")]

@@ -31,6 +31,9 @@ use crate::tasks::report::{LastFailure, Phase, Work};
 use crate::tasks::stall::Standing;
 use crate::topics::random_id;
 
+/// The last lines of a plugin's log that its description has, of all its tasks together.
+const LOG_LINES_SHOWN: usize = 200;
+
 /// Plugins, from manifest to running tasks.
 pub struct Plugins {
     /// The outside.
@@ -279,6 +282,7 @@ impl Plugins {
     /// A [`Fault`] of the storage.
     pub fn describe(&self, deployment: &Deployment) -> Result<Vec<TaskState>, Fault> {
         let spec = &deployment.spec;
+        let lines = self.tasks.logbook().read(deployment.id, 0, LOG_LINES_SHOWN);
         let mut states = Vec::new();
         for partition in 0..spec.tasks() {
             let task = TaskId { deployment: deployment.id, partition: Partition(partition) };
@@ -308,9 +312,9 @@ impl Plugins {
                 stalled: report.stalled().map(|(since, cause)| Stalled { since_ms: since.0, cause }),
                 last_failure: report.last_failure(),
                 work: report.work(),
-                log: report
-                    .lines()
-                    .into_iter()
+                log: lines
+                    .iter()
+                    .filter(|line| line.task == task)
                     .map(|line| format!("{:?} {}", line.level, line.message))
                     .collect(),
             });

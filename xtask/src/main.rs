@@ -11,6 +11,7 @@ mod build;
 mod crash_lab;
 mod demo;
 mod exactly_once;
+mod newcomer;
 mod plugins;
 mod test;
 mod witness;
@@ -33,6 +34,7 @@ enum Chore {
     Plugins,
     Demo(demo::Demo),
     ExactlyOnce(exactly_once::ExactlyOnce),
+    Newcomer(newcomer::Newcomer),
     Witness(witness::Witness),
     CrashLab(crash_lab::CrashLab),
     Bench(bench::Bench),
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Chore::Plugins => plugins::build().map(drop),
         Chore::Demo(demo) => demo.run(),
         Chore::ExactlyOnce(chore) => chore.run(),
+        Chore::Newcomer(chore) => chore.run(),
         Chore::Witness(witness) => witness.run(),
         Chore::CrashLab(chore) => chore.run(),
         Chore::Bench(bench) => bench.run(),

@@ -70,10 +70,9 @@ impl Consume {
                 consumer.next_batch().await.map(Some)
             };
             let Some(batch) = batch.map_err(|error| anyhow!(error))? else { break };
-            let place = (&*batch.topic, batch.partition);
             for record in batch.records.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
-                if serde_json::to_writer(&mut out, &object(place, record)).is_err() || writeln!(out).is_err()
-                {
+                let record = stored(&batch.topic, batch.partition, record);
+                if serde_json::to_writer(&mut out, &record).is_err() || writeln!(out).is_err() {
                     // Whoever reads this has enough.
                     return Ok(());
                 }
@@ -86,25 +85,49 @@ impl Consume {
     }
 }
 
-fn object((topic, partition): (&str, Partition), stored: &StoredRecord) -> Value {
+/// Where a record lies.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The partition.
+    pub partition: u32,
+    /// The offset.
+    pub offset: u64,
+}
+
+/// A record as it is printed.
+pub fn object<'a>(
+    place: &Place<'_>,
+    timestamp_ms: i64,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+) -> Value {
     let mut object = json!({
-        "topic": topic, "partition": partition.0, "offset": stored.offset.0,
-        "timestamp": stored.timestamp_ms, "key": readable(stored.key.as_deref()),
-        "value": readable(stored.value.as_deref()),
+        "topic": place.topic, "partition": place.partition, "offset": place.offset,
+        "timestamp": timestamp_ms, "key": readable(key), "value": readable(value),
     });
-    if !stored.headers.is_empty() {
-        let headers = stored.headers.iter().map(|header| {
-            let mut pair = Map::new();
-            pair.insert(header.name.clone(), text(header.value.as_deref()));
-            Value::Object(pair)
-        });
-        object["headers"] = headers.collect();
+    let headers = headers.map(|(name, value)| {
+        let mut pair = Map::new();
+        pair.insert(name.to_owned(), text(value));
+        Value::Object(pair)
+    });
+    let headers: Vec<Value> = headers.collect();
+    if !headers.is_empty() {
+        object["headers"] = headers.into();
     }
     object
 }
 
+fn stored(topic: &str, partition: Partition, stored: &StoredRecord) -> Value {
+    let place = Place { topic, partition: partition.0, offset: stored.offset.0 };
+    let headers = stored.headers.iter().map(|header| (header.name.as_str(), header.value.as_deref()));
+    object(&place, stored.timestamp_ms, stored.key.as_deref(), stored.value.as_deref(), headers)
+}
+
 /// JSON as it is, other text as a string.
-fn readable(bytes: Option<&[u8]>) -> Value {
+pub fn readable(bytes: Option<&[u8]>) -> Value {
     match bytes.map(serde_json::from_slice::<Value>) {
         // A number might lose digits on its way through JSON's readers; keys are often numbers.
         Some(Ok(value @ (Value::Object(_) | Value::Array(_)))) => value,

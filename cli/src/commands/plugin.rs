@@ -1,6 +1,13 @@
-//! `plugin`: build, deploy, list, describe, verify.
+//! `plugin`: build, deploy, list, describe, verify. What else there is has files of its own.
 
+mod author;
+mod dev;
+mod inspect;
 mod lifecycle;
+mod logs;
+mod new;
+mod state;
+mod test;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,6 +52,8 @@ pub enum Plugin {
     Verify(verify::Verify),
     #[command(flatten)]
     Lifecycle(lifecycle::Lifecycle),
+    #[command(flatten)]
+    Author(author::Author),
 }
 
 /// What to build.
@@ -53,15 +62,16 @@ pub struct Build {
     /// The folder of a crate or of a workspace of crates.
     #[arg(default_value = ".")]
     folder: PathBuf,
-    /// Where the components go.
-    #[arg(long, default_value = "components")]
-    components: PathBuf,
+    /// Where the components go; into `components` of the folder when left out.
+    #[arg(long, value_name = "FOLDER")]
+    components: Option<PathBuf>,
 }
 
 /// What to deploy.
 #[derive(Debug, Args)]
 pub struct Deploy {
     /// The manifest, or the folder that holds `plugin.toml`.
+    #[arg(default_value = ".")]
     manifest: PathBuf,
     /// Where components are looked for that do not lie beside their manifest.
     #[arg(long, value_name = "FOLDER")]
@@ -87,7 +97,13 @@ impl FromFiles {
         let shown = || path.display().to_string();
         let text = fs::read_to_string(&path).with_context(shown)?;
         if text.len() > limits::MANIFEST_BYTES_MAX {
-            return Err(anyhow!("{}: more than {} bytes", shown(), limits::MANIFEST_BYTES_MAX).into());
+            return Err(anyhow!(
+                "{}: {} bytes, and a manifest has at most {}",
+                shown(),
+                text.len(),
+                limits::MANIFEST_BYTES_MAX
+            )
+            .into());
         }
         let manifest: Manifest = toml::from_str(&text).with_context(shown)?;
         let errors = manifest.check();
@@ -96,7 +112,8 @@ impl FromFiles {
             return Err(anyhow!("{}: {}", shown(), all.join("; ")).into());
         }
         let beside = path.parent().unwrap_or(Path::new(".")).join(&manifest.component);
-        let elsewhere = folder.map(|folder| folder.join(&manifest.component));
+        let file = Path::new(&manifest.component).file_name().unwrap_or_default();
+        let elsewhere = folder.map(|folder| folder.join(file));
         let found = std::iter::once(beside.clone()).chain(elsewhere).find(|path| path.is_file());
         let found = found.ok_or_else(|| {
             anyhow!("{}: there is no {}; build it with `tidemill plugin build`", shown(), beside.display())
@@ -137,13 +154,15 @@ impl Plugin {
     /// # Errors
     /// [`Failure`] when something is refused or different, or the broker cannot be reached.
     pub async fn run(self, context: Option<&str>, format: Format) -> Result<(), Failure> {
-        if let Plugin::Build(build) = self {
-            return build.run(format);
+        match self {
+            Plugin::Build(build) => return build.run(format),
+            Plugin::Author(order) => return order.run(context, format).await,
+            _ => {}
         }
         let context = Contexts::find(context)?;
         let api = AdminApi::new(&context)?;
         match self {
-            Plugin::Build(_) => unreachable!("it needs no broker"),
+            Plugin::Build(_) | Plugin::Author(_) => unreachable!("they were run just now"),
             Plugin::Deploy(deploy) => {
                 let plugin = FromFiles::read(&deploy.manifest, deploy.components.as_deref())?;
                 let deployed = plugin.deploy(&api).await?;
@@ -173,7 +192,8 @@ impl Build {
         let toolchain =
             Toolchain::find(&self.folder, &mut |doing| eprintln!("{doing}")).map_err(anyhow::Error::new)?;
         eprintln!("building with {}", toolchain.describe());
-        let order = Order { folder: self.folder, target_dir: None, components: self.components };
+        let components = self.components.unwrap_or_else(|| self.folder.join("components"));
+        let order = Order { folder: self.folder, target_dir: None, components };
         let built = tidemill_plugin_build::build(&order, &toolchain).map_err(anyhow::Error::new)?;
         for component in built {
             let path = order.components.join(format!("{}.wasm", component.name));

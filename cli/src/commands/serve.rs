@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tidemill_core::catalog::DEFAULT_TENANT;
+use tidemill_core::seams::Clock;
 use tidemill_host::broker::Tools;
 use tidemill_host::config::{Config, Layers, LogFormat};
 use tidemill_host::server::{self, ServeError, Started};
@@ -124,7 +125,7 @@ impl Serve {
 fn tools(config: &Config, world: &tidemill_core::seams::World) -> anyhow::Result<Tools> {
     let code = CodeOptions::default();
     let runtime = Runtime::new(RuntimeOptions { instances: config.plugins.instances, code })?;
-    tick(&runtime, world)?;
+    tick(&runtime, world.clock.clone())?;
     let compiler = ChildProcess {
         program: std::env::current_exe().context("the path of this program")?,
         args: vec!["compile-component".into()],
@@ -136,8 +137,11 @@ fn tools(config: &Config, world: &tidemill_core::seams::World) -> anyhow::Result
 }
 
 /// Lets the runtime's deadlines pass, on a thread that no guest can keep from doing so and that ends with the process.
-fn tick(runtime: &Runtime, world: &tidemill_core::seams::World) -> anyhow::Result<()> {
-    let ticking = runtime.tick(world.clock.clone());
+///
+/// # Errors
+/// When the operating system gives no thread.
+pub fn tick(runtime: &Runtime, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
+    let ticking = runtime.tick(clock);
     let own = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name("epochs".into()).spawn(move || own.block_on(ticking))?;
     Ok(())

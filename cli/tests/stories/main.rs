@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests live in the real world")]
 #![allow(missing_docs, reason = "tests are read, not called")]
 
+mod author;
 mod guests;
 mod kcat;
 mod lifecycle;

@@ -112,7 +112,7 @@ pub enum StepRefused {
     #[error("the task has moved on")]
     Fenced,
     /// An emitted record would be further from its chain's first than the task may go.
-    #[error("a record derived from {} of topic {} would be hop {hops} of its chain, and the limit is {limit} (cycle.max-hops)", parent.offset.0, parent.at.topic)]
+    #[error("a record derived from {} of topic {} would be hop {hops} of its chain, and the limit is {limit}; cycle.max-hops in the manifest raises it", parent.offset.0, parent.at.topic)]
     Hops {
         /// The event it would derive from.
         parent: Position,
@@ -122,7 +122,7 @@ pub enum StepRefused {
         limit: u32,
     },
     /// What the step derives for one partition is larger than its topic takes.
-    #[error("the step derives {bytes} bytes for partition {partition} of {topic}, and the topic takes {limit} in a batch (max.message.bytes)", partition = .partition.0)]
+    #[error("the step derives {bytes} bytes for partition {partition} of {topic}, and the topic takes {limit} in a batch; its setting max.message.bytes raises it", partition = .partition.0)]
     TooLarge {
         /// The topic.
         topic: String,

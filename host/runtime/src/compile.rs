@@ -24,18 +24,20 @@ pub enum CompileError {
     #[error("not a component that can be run: {0}")]
     Invalid(String),
     /// It, or the machine code made of it, is too large.
-    #[error("{what} is larger than {limit} bytes")]
+    #[error("{what} has {bytes} bytes or more, and the limit is {limit}; nothing raises it")]
     TooLarge {
         /// The component, or its machine code.
         what: &'static str,
+        /// How large it is, as far as it was read.
+        bytes: usize,
         /// The most that is possible.
         limit: usize,
     },
     /// It took too long.
-    #[error("compiling it takes more than {} s", .0.as_secs_f32())]
+    #[error("compiling it takes more than {} s; nothing raises this limit", .0.as_secs_f32())]
     Time(Duration),
     /// It took too much memory.
-    #[error("compiling it takes more than {0} bytes of memory")]
+    #[error("compiling it takes more than {0} bytes of memory; nothing raises this limit")]
     Memory(u64),
     /// The compiler broke down.
     #[error("the compiler broke down: {0}")]
@@ -84,5 +86,5 @@ pub fn compile(component: &[u8], code: CodeOptions) -> Result<Artifact, CompileE
 
 /// Refuses what is larger than it may be.
 pub(crate) fn check_size(what: &'static str, bytes: usize, limit: usize) -> Result<(), CompileError> {
-    if bytes > limit { Err(CompileError::TooLarge { what, limit }) } else { Ok(()) }
+    if bytes > limit { Err(CompileError::TooLarge { what, bytes, limit }) } else { Ok(()) }
 }

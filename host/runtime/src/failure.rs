@@ -62,7 +62,7 @@ pub struct LimitReached {
     pub name: &'static str,
     /// Its value.
     pub value: u64,
-    /// What was asked for, if anybody counted.
+    /// What was asked for; none where nobody counts beyond the limit, or each try would say another number.
     pub asked: Option<u64>,
     /// The key of the manifest that raises it, if any does.
     pub manifest_key: Option<&'static str>,
@@ -105,6 +105,14 @@ impl LimitReached {
         LimitReached::fixed("record-headers", limits::RECORD_HEADERS_MAX, asked)
     }
 
+    pub(crate) fn stack() -> LimitReached {
+        LimitReached { asked: None, ..LimitReached::fixed("stack-bytes", limits::GUEST_STACK_BYTES, 0) }
+    }
+
+    pub(crate) fn table(asked: usize) -> LimitReached {
+        LimitReached::fixed("table-elements", limits::GUEST_TABLE_ELEMENTS_MAX, asked)
+    }
+
     fn of_step(name: &'static str, key: &'static str, value: u64, asked: Option<u64>) -> LimitReached {
         LimitReached { name, value, asked, manifest_key: Some(key) }
     }
@@ -119,7 +127,8 @@ impl std::fmt::Display for LimitReached {
         write!(f, "the limit {} is {}, and ", self.name, self.value)?;
         match self.asked {
             Some(asked) => write!(f, "{asked} was asked for")?,
-            None => f.write_str("the step went beyond it")?,
+            // How much more differs from try to try, and who counts failures by their reasons wants them to be one.
+            None => f.write_str("more than that was asked for")?,
         }
         match self.manifest_key {
             Some(key) => write!(f, "; {key} in the manifest raises it"),
@@ -191,18 +200,68 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_says_what_raises_it() {
+    fn every_limit_says_its_name_its_value_what_was_asked_for_and_what_raises_it() {
+        let more = "more than that was asked for";
+        let table = [
+            (
+                LimitReached::memory(10, 20),
+                "memory-bytes is 10",
+                "20 was asked for",
+                "limits.memory-bytes in",
+            ),
+            (LimitReached::cpu(500), "cpu-ms is 500", more, "limits.cpu-ms in"),
+            (
+                LimitReached::output_bytes(4, Some(5)),
+                "output-bytes is 4",
+                "5 was asked for",
+                "limits.output-bytes in",
+            ),
+            (LimitReached::output_bytes(4, None), "output-bytes is 4", more, "limits.output-bytes in"),
+            (
+                LimitReached::output_records(4, 5),
+                "output-records is 4",
+                "5 was asked for",
+                "limits.output-records in",
+            ),
+            (LimitReached::state_bytes(4, 5), "state-bytes is 4", "5 was asked for", "limits.state-bytes in"),
+            (
+                LimitReached::state_key(2000),
+                "state-key-bytes is 1024",
+                "2000 was asked for",
+                "nothing raises it",
+            ),
+            (
+                LimitReached::state_value(9),
+                "state-value-bytes is 1048576",
+                "9 was asked for",
+                "nothing raises it",
+            ),
+            (
+                LimitReached::timer_name(2000),
+                "timer-name-bytes is 1024",
+                "2000 was asked for",
+                "nothing raises it",
+            ),
+            (LimitReached::headers(7000), "record-headers is ", "7000 was asked for", "nothing raises it"),
+            (LimitReached::stack(), "stack-bytes is 524288", more, "nothing raises it"),
+            (
+                LimitReached::table(60_000),
+                "table-elements is 50000",
+                "60000 was asked for",
+                "nothing raises it",
+            ),
+        ];
+        for (limit, value, asked, raises) in table {
+            let text = limit.to_string();
+            assert!(text.starts_with(&format!("the limit {value}")), "{text}");
+            assert!(text.contains(asked) && text.contains(raises), "{text}");
+            // What the manifest raises is called there as it is called here.
+            let key = limit.manifest_key.map(|key| key.trim_start_matches("limits."));
+            assert!(key.is_none_or(|key| key == limit.name), "{text}");
+        }
         assert_eq!(
             LimitReached::output_bytes(4096, Some(5000)).to_string(),
             "the limit output-bytes is 4096, and 5000 was asked for; limits.output-bytes in the manifest raises it"
-        );
-        assert_eq!(
-            LimitReached::cpu(500).to_string(),
-            "the limit cpu-ms is 500, and the step went beyond it; limits.cpu-ms in the manifest raises it"
-        );
-        assert_eq!(
-            LimitReached::state_key(2000).to_string(),
-            "the limit state-key-bytes is 1024, and 2000 was asked for; nothing raises it"
         );
     }
 

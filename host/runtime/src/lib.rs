@@ -45,6 +45,6 @@ pub use child::{ChildProcess, CompileLimits, compile_child_main};
 pub use compile::{CompileError, Compiler, InProcess, compile};
 pub use engine::{CodeOptions, Metering, Runtime, RuntimeError, RuntimeOptions};
 pub use failure::{GuestFailure, LimitReached, PanicReport};
-pub use load::{LoadError, Plugin};
+pub use load::{LoadError, Plugin, is_offered};
 pub use run::{StepInput, StepOutcome, Usage};
 pub use step::{LogLevel, LogLine};

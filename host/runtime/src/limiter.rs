@@ -1,4 +1,4 @@
-//! The memory of an instance.
+//! The memory of an instance, and its tables.
 //!
 //! A guest that asks for more than its limit is told no, as wasm has it (`memory.grow` returns -1): a garbage
 //! collector may make do. Most languages cannot, and abort; what was refused is kept, so that the trap which follows
@@ -14,7 +14,7 @@ pub(crate) struct Limiter {
     limit_bytes: u64,
     bytes: u64,
     bytes_max: u64,
-    refused: Option<u64>,
+    refused: Option<LimitReached>,
 }
 
 impl Limiter {
@@ -28,9 +28,9 @@ impl Limiter {
         self.bytes_max
     }
 
-    /// The limit, if the guest has asked for more than it.
+    /// The limit that the guest has last asked for more than, if it has.
     pub(crate) fn refused(&self) -> Option<LimitReached> {
-        self.refused.map(|asked| LimitReached::memory(self.limit_bytes, asked))
+        self.refused.clone()
     }
 }
 
@@ -43,7 +43,7 @@ impl ResourceLimiter for Limiter {
     ) -> wasmtime::Result<bool> {
         let total = self.bytes + desired.saturating_sub(current) as u64;
         if total > self.limit_bytes {
-            self.refused = Some(total);
+            self.refused = Some(LimitReached::memory(self.limit_bytes, total));
             return Ok(false);
         }
         // Beyond the maximum that the component itself declares: none of our limits, and nothing to count.
@@ -56,6 +56,9 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > limits::GUEST_TABLE_ELEMENTS_MAX {
+            self.refused = Some(LimitReached::table(desired));
+        }
         Ok(desired <= limits::GUEST_TABLE_ELEMENTS_MAX)
     }
 
@@ -85,6 +88,15 @@ mod tests {
         assert!(!limiter.memory_growing(30, 41, None).unwrap());
         assert_eq!(limiter.refused(), Some(LimitReached::memory(100, 101)));
         assert_eq!(limiter.bytes_max(), 90);
+    }
+
+    #[test]
+    fn a_table_that_is_too_large_is_remembered() {
+        let mut limiter = Limiter::new(100);
+        assert!(limiter.table_growing(0, limits::GUEST_TABLE_ELEMENTS_MAX, None).unwrap());
+        assert_eq!(limiter.refused(), None);
+        assert!(!limiter.table_growing(10, 60_000, None).unwrap());
+        assert_eq!(limiter.refused(), Some(LimitReached::table(60_000)));
     }
 
     #[test]

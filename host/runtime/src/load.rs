@@ -39,6 +39,11 @@ pub enum LoadError {
     Contract(String),
 }
 
+/// Whether a plugin that imports this is given it. (Whether it has the right shape, only [`Runtime::load`] knows.)
+pub fn is_offered(import: &str) -> bool {
+    abi::offers(import)
+}
+
 /// A component that may run. Cheap to clone.
 #[derive(Clone)]
 pub struct Plugin(Arc<Loaded>);

@@ -50,7 +50,7 @@ fn describe(error: &wasmtime::Error) -> String {
     let Some(trap) = error.downcast_ref::<Trap>() else { return error.root_cause().to_string() };
     match trap {
         Trap::StackOverflow => {
-            format!("its call stack of {} bytes is exhausted: does it recurse?", limits::GUEST_STACK_BYTES)
+            format!("its call stack is exhausted (does it recurse?): {}", LimitReached::stack())
         }
         Trap::UnreachableCodeReached => "it aborted (wasm's `unreachable`), and reported no panic".to_owned(),
         // The stack that Rust and C keep in linear memory lies at its very start, and grows down.

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `/v1/cluster` | here |
 //! | `/v1/topics` | [`topics`] |
-//! | `/v1/components`, `/v1/plugins` | [`plugins`], [`lifecycle`], [`letters`] |
+//! | `/v1/components`, `/v1/plugins` | [`plugins`], [`lifecycle`], [`letters`], [`logs`] |
 //! | `/v1/shards` | [`shards`] |
 //! | `/healthz`, `/readyz`, `/metrics`, on a listener of their own | [`health`] |
 //!
@@ -14,6 +14,7 @@
 pub mod health;
 pub mod letters;
 pub mod lifecycle;
+pub mod logs;
 pub mod plugins;
 pub mod problem;
 pub mod shards;
@@ -114,6 +115,7 @@ fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/plugins/{name}/dlq", get(letters::list))
         .route("/v1/plugins/{name}/dlq/discard", post(letters::discard))
         .route("/v1/plugins/{name}/dlq/{partition}/{offset}", get(letters::show))
+        .route("/v1/plugins/{name}/logs", get(logs::read))
         .route("/v1/plugins/{name}/pause", post(lifecycle::pause))
         .route("/v1/plugins/{name}/resume", post(lifecycle::resume))
         .route("/v1/plugins/{name}/rollback", post(lifecycle::rollback))

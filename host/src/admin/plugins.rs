@@ -155,6 +155,8 @@ pub async fn describe(
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Page {
+    /// Only keys that begin so, in hexadecimal.
+    prefix: Option<String>,
     /// Only keys behind this one, in hexadecimal.
     after: Option<String>,
     /// At most so many.
@@ -172,6 +174,8 @@ pub struct StatePage {
 
 /// Rows of one page, at most.
 const PAGE_ROWS_MAX: usize = 10_000;
+/// Bytes of keys and values after which a page ends.
+const PAGE_BYTES: usize = 4 << 20;
 
 /// The state of a task, page by page, as its last committed step left it.
 pub async fn state(
@@ -185,26 +189,36 @@ pub async fn state(
     }
     let task = TaskId { deployment: deployment.id, partition: Partition(partition) };
     let shard = &broker.shards[usize::from(deployment.spec.home_of(task.partition).0)];
-    let prefix = Key::state_prefix(task);
-    let start = match &page.after {
-        None => prefix.clone(),
-        Some(after) => {
-            let mut key = prefix.to_vec();
-            let after = HEXLOWER.decode(after.as_bytes());
-            key.extend(after.map_err(|_| Problem::invalid("after: not hexadecimal"))?);
-            key.push(0);
-            key.into()
-        }
-    };
+    let of_task = Key::state_prefix(task);
+    let behind_task = |key: &[u8]| [&of_task[..], key].concat();
+    let prefix = behind_task(&bytes("prefix", page.prefix.as_deref())?.unwrap_or_default());
+    let after = bytes("after", page.after.as_deref())?;
+    let start = after.map_or_else(|| prefix.clone(), |after| behind_task(&[&after[..], &[0]].concat()));
     let limit = page.limit.unwrap_or(PAGE_ROWS_MAX).clamp(1, PAGE_ROWS_MAX);
-    let found = shard.group.tables().scan(&start, end_of_prefix(&prefix).as_deref(), limit)?;
-    let is_full = found.len() == limit;
-    let rows: Vec<_> = found
-        .iter()
-        .map(|(key, value)| (HEXLOWER.encode(&key[prefix.len()..]), HEXLOWER.encode(value)))
-        .collect();
-    let next = rows.last().filter(|_| is_full).map(|(key, _)| key.clone());
+    let (mut start, end) = (start.max(prefix.clone()), end_of_prefix(&prefix));
+    let (mut rows, mut bytes, mut is_all) = (Vec::new(), 0, false);
+    // A few at first: how large they are is not known.
+    let mut most = 16;
+    while rows.len() < limit && bytes < PAGE_BYTES && !is_all {
+        let most_now = most.min(limit - rows.len());
+        let found = shard.group.tables().scan(&start, end.as_deref(), most_now)?;
+        is_all = found.len() < most_now;
+        let before = bytes;
+        for (key, value) in found {
+            bytes += key.len() + value.len();
+            rows.push((HEXLOWER.encode(&key[of_task.len()..]), HEXLOWER.encode(&value)));
+            start = [&key[..], &[0]].concat();
+        }
+        most = if bytes - before < PAGE_BYTES / 64 { 1_024 } else { 16 };
+    }
+    let next = rows.last().filter(|_| !is_all).map(|(key, _)| key.clone());
     Ok(Json(StatePage { rows, next }))
+}
+
+/// What a field says in hexadecimal.
+fn bytes(field: &str, digits: Option<&str>) -> Result<Option<Vec<u8>>, Problem> {
+    let decoded = digits.map(|digits| HEXLOWER.decode(digits.as_bytes())).transpose();
+    decoded.map_err(|_| Problem::invalid(format!("{field}: not hexadecimal")))
 }
 
 pub(super) fn find(broker: &Broker, name: &str) -> Result<Deployment, Problem> {

@@ -9,6 +9,7 @@
 //! | [`handed`] | what a guest is given of its deployment, in each of its steps |
 //! | [`pace`] | how many events a step is given |
 //! | [`dead_letter`] | what becomes of a record that cannot be handled |
+//! | [`logbook`] | what plugins wrote to their logs |
 //! | [`report`] | what is known of a task beside its row: for people |
 //! | [`stall`] | whether a task that has something to do gets on |
 
@@ -17,6 +18,7 @@ pub mod dead_letter;
 mod handed;
 pub mod inbox;
 pub mod item;
+pub mod logbook;
 mod pace;
 pub mod pump;
 pub mod report;
@@ -39,6 +41,7 @@ use tokio::sync::Semaphore;
 use crate::components::Components;
 use crate::metrics::Metrics;
 use crate::shards::Shard;
+use logbook::Logbook;
 use pump::Pump;
 use report::{Phase, Report, Reporter};
 
@@ -55,12 +58,14 @@ pub struct Tasks {
     components: Arc<Components>,
     metrics: Arc<Metrics>,
     reports: Mutex<BTreeMap<TaskId, Arc<Report>>>,
+    logbook: Arc<Logbook>,
 }
 
 impl Tasks {
     /// No tasks yet.
     pub fn new(world: World, components: Arc<Components>, metrics: Arc<Metrics>) -> Arc<Tasks> {
-        Arc::new(Tasks { world, components, metrics, reports: Mutex::default() })
+        let logbook = Arc::new(Logbook::new(world.clock.now()));
+        Arc::new(Tasks { world, components, metrics, reports: Mutex::default(), logbook })
     }
 
     /// Keeps the tasks of a shard running, for as long as this broker leads it; for ever.
@@ -110,6 +115,7 @@ impl Tasks {
                     components: self.components.clone(),
                     metrics: self.metrics.clone(),
                     report,
+                    logbook: self.logbook.clone(),
                     task,
                     may_have_timers: AtomicBool::new(true),
                     runner: shard.machine.runners.runner(&spec.places(task.partition)),
@@ -128,8 +134,14 @@ impl Tasks {
         self.reports.lock().entry(task).or_default().clone()
     }
 
+    /// What plugins wrote to their logs.
+    pub fn logbook(&self) -> &Logbook {
+        &self.logbook
+    }
+
     /// A deployment is no more, and nobody asks how its tasks are.
     pub fn forget(&self, deployment: DeploymentId) {
         self.reports.lock().retain(|task, _| task.deployment != deployment);
+        self.logbook.forget(deployment);
     }
 }

@@ -38,6 +38,7 @@ use super::dead_letter;
 use super::handed::Handed;
 use super::inbox::Inbox;
 use super::item::{Content, Item};
+use super::logbook::{Logbook, Tried};
 use super::pace::Pace;
 use super::report::{Phase, Report, Reporter};
 use crate::components::Components;
@@ -64,6 +65,8 @@ pub struct Pump {
     pub metrics: Arc<Metrics>,
     /// What people are told.
     pub report: Reporter,
+    /// Where the plugin's log goes.
+    pub logbook: Arc<Logbook>,
     /// The task.
     pub task: TaskId,
     /// What it is told.
@@ -305,12 +308,14 @@ impl Pump {
         let mut clocks = clocks.unwrap_or_default();
         let before = clocks.watermark_ms;
         let time = items.iter().map(|item| item.time).max().unwrap_or_default();
-        clocks.observe(&self.spec.event_time, &[], time, row.step.next());
+        let step = row.step.next();
+        clocks.observe(&self.spec.event_time, &[], time, step);
         let timers: Arc<[Timer]> = items.iter().filter_map(|item| item.timer().cloned()).collect();
+        // Out of the log, and so the same after a restart and when the step is run again to be checked.
+        let attempt = row.attempts;
         let input = StepInput {
             partition: self.task.partition.0,
-            // Out of the log, and so the same after a restart and when the step is run again to be checked.
-            attempt: row.attempts,
+            attempt,
             events: items.iter().filter_map(|item| item.event().cloned()).collect(),
             // Events are seen from before the step: whether one is late is not for the others of its step to say.
             event_time_watermark_ms: if timers.is_empty() { before } else { clocks.watermark_ms },
@@ -332,7 +337,9 @@ impl Pump {
         let outcome = outcome.await.map_err(|_| End::MovedOn)?;
         self.metrics.step_ran(&self.spec.name, &outcome);
         pace.took(items.len(), outcome.usage.cpu);
-        self.report.used(outcome.usage, outcome.log);
+        self.report.used(outcome.usage);
+        let tried = Tried { task: self.task, step, attempt, at: self.world.clock.now() };
+        self.logbook.write(tried, outcome.log, outcome.log_lines_dropped);
         let failure = match outcome.result {
             Ok(effects) => match self.commit(items, items.len(), Outcome::Done, effects, in_flight).await? {
                 Ok(()) => return Ok(Ok(())),

@@ -1,7 +1,6 @@
 //! What is known of a task beside its row: what it is doing, how much it has done since this broker leads it, how
 //! it last failed. It is for people, and is gone with the process.
 
-use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +9,10 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tidemill_core::ids::Generation;
 use tidemill_core::seams::Timestamp;
-use tidemill_runtime::{GuestFailure, LogLine, Usage};
+use tidemill_runtime::{GuestFailure, Usage};
 use tokio::sync::watch;
 
 use super::stall::{StallWatch, Standing};
-
-/// Log lines of a plugin that are kept for each task.
-const LINES_KEPT: usize = 100;
 
 /// What a task is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -76,7 +72,6 @@ pub struct Report {
     stall: Mutex<StallWatch>,
     last_failure: Mutex<Option<LastFailure>>,
     work: Mutex<Work>,
-    lines: Mutex<VecDeque<LogLine>>,
 }
 
 impl Report {
@@ -145,18 +140,10 @@ impl Report {
     }
 
     /// A try used this much.
-    pub fn used(&self, usage: Usage, log: Vec<LogLine>) {
+    pub fn used(&self, usage: Usage) {
         let mut work = self.work.lock();
         work.cpu_us += micros(usage.cpu);
         work.memory_bytes_max = work.memory_bytes_max.max(usage.memory_bytes_max);
-        drop(work);
-        let mut lines = self.lines.lock();
-        for line in log {
-            if lines.len() == LINES_KEPT {
-                lines.pop_front();
-            }
-            lines.push_back(line);
-        }
     }
 
     /// A step was committed.
@@ -176,11 +163,6 @@ impl Report {
     /// How much it has done.
     pub fn work(&self) -> Work {
         *self.work.lock()
-    }
-
-    /// The last lines of the plugin's log.
-    pub fn lines(&self) -> Vec<LogLine> {
-        self.lines.lock().iter().cloned().collect()
     }
 }
 

@@ -23,9 +23,29 @@ pub fn encode(module: &[u8]) -> Result<Vec<u8>, String> {
 /// # Errors
 /// Why the bytes are no component.
 pub fn imports(component: &[u8]) -> Result<Vec<String>, String> {
+    Ok(surface(component)?.imports)
+}
+
+/// What a component needs and what it gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surface {
+    /// What it imports, by full names, in the component's order.
+    pub imports: Vec<String>,
+    /// What it exports, likewise.
+    pub exports: Vec<String>,
+}
+
+/// What a component needs and what it gives.
+///
+/// # Errors
+/// Why the bytes are no component.
+pub fn surface(component: &[u8]) -> Result<Surface, String> {
     match decode(component).map_err(|error| format!("{error:#}"))? {
         DecodedWasm::Component(resolve, world) => {
-            Ok(resolve.worlds[world].imports.keys().map(|key| resolve.name_world_key(key)).collect())
+            let world = &resolve.worlds[world];
+            let imports = world.imports.keys().map(|key| resolve.name_world_key(key)).collect();
+            let exports = world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
+            Ok(Surface { imports, exports })
         }
         DecodedWasm::WitPackage(..) => Err("it is the description of a package, not a component".to_owned()),
     }
@@ -50,7 +70,8 @@ mod tests {
     #[test]
     fn a_component_of_our_world_imports_only_what_a_broker_offers() {
         let component = encode(&module_of_our_world()).unwrap();
-        let imports = imports(&component).unwrap();
+        let Surface { imports, exports } = surface(&component).unwrap();
+        assert_eq!(exports, ["tidemill:plugin/handler@0.1.0"]);
         assert!(imports.iter().any(|name| name == "tidemill:plugin/delivery@0.1.0"), "{imports:?}");
         assert!(imports.iter().all(|name| name.starts_with(OFFERED)), "{imports:?}");
     }
