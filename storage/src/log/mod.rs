@@ -114,6 +114,7 @@ impl GroupLog {
             turn: opened.turn,
             next_segment: opened.next_segment,
             turn_time: Duration::ZERO,
+            in_vain: 0,
         };
         world.spawner.thread(format!("{name}-writer"), Box::pin(writer.run()));
         world.spawner.thread(format!("{name}-sealer"), Box::pin(sealer::run(shared.clone())));
