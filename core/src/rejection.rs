@@ -87,6 +87,14 @@ pub enum Rejection {
     /// A limit, in words that name it.
     #[error("{0}")]
     Limit(String),
+    /// The disk is full but for what is kept for those who can empty it.
+    #[error(
+        "the disk is full: less is free than the {reserve} bytes that are kept (storage.reserve); fetching, trimming and deleting go on"
+    )]
+    DiskFull {
+        /// What is kept, in bytes.
+        reserve: u64,
+    },
     /// This broker does not lead the group.
     #[error("this broker does not lead the shard")]
     NotLeader,
@@ -112,6 +120,7 @@ impl Rejection {
             Rejection::Exists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
             Rejection::Missing(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             Rejection::Limit(_) => ErrorCode::POLICY_VIOLATION,
+            Rejection::DiskFull { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
             Rejection::NotLeader => ErrorCode::NOT_LEADER_OR_FOLLOWER,
         }
     }

@@ -25,6 +25,7 @@ use crate::identity::{self, FolderError, Identity};
 use crate::metrics::Metrics;
 use crate::plugins::Plugins;
 use crate::requests::Requests;
+use crate::reserve::Reserve;
 use crate::shards::machine::ShardMachine;
 use crate::shards::{Refused, Shard, shipping};
 use crate::tasks::Tasks;
@@ -39,6 +40,8 @@ pub struct BrokerOptions {
     pub folder: PathBuf,
     /// How many shards a new cluster has.
     pub shards: u16,
+    /// Free bytes of the disk under which producers are refused and tasks rest; 0 for none.
+    pub reserve_bytes: u64,
     /// How logs are kept.
     pub log: LogOptions,
 }
@@ -110,6 +113,8 @@ pub struct Broker {
     pub addresses: Arc<Addresses>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Whether there is room on its disk.
+    pub reserve: Arc<Reserve>,
     /// What was found lost when it was opened.
     pub losses: Vec<LossReport>,
     lock: Mutex<Option<Box<dyn DiskLock>>>,
@@ -128,9 +133,14 @@ impl Broker {
         on_fault: OnFault,
     ) -> Result<Arc<Broker>, OpenError> {
         let mut options = options;
-        let counting = metrics.clone();
-        options.log.on_turn = OnTurn::new(move |bytes, took| counting.committed(bytes, took));
         let (identity, lock) = identity::take(&world, &options.folder)?;
+        let reserve = Reserve::open(world.clone(), &options.folder, options.reserve_bytes, metrics.clone());
+        let (counting, room) = (metrics.clone(), reserve.clone());
+        options.log.on_turn = OnTurn::new(move |bytes, took| {
+            counting.committed(bytes, took);
+            room.wrote(bytes);
+        });
+        world.spawner.task("reserve", Box::pin(reserve.clone().watch()));
         let me = identity.broker;
         let opening = Opening { options: &options, world: &world, me, on_fault: &on_fault };
         let mut losses = Vec::new();
@@ -157,12 +167,18 @@ impl Broker {
         let key = identity.artifact_key()?;
         let components = Components::open(world.clone(), &options.folder, tools.runtime, tools.compiler, key);
         let components = Arc::new(components.map_err(OpenError::Components)?);
-        let tasks = Tasks::new(world.clone(), components.clone(), metrics.clone());
-        run_shards(&world, &shards, &tasks, &metrics);
+        let tasks = Tasks::new(world.clone(), components.clone(), metrics.clone(), reserve.clone());
+        run_shards(&world, &shards, &tasks, &metrics, &reserve);
 
         let addresses = Arc::new(Addresses::new(me, identity.cluster.clone()));
-        let requests =
-            Requests::new(world.clone(), catalog.clone(), shards.clone(), addresses.clone(), metrics.clone());
+        let requests = Requests::new(
+            world.clone(),
+            catalog.clone(),
+            shards.clone(),
+            addresses.clone(),
+            metrics.clone(),
+            reserve.clone(),
+        );
         let plugins = Arc::new(Plugins {
             world: world.clone(),
             catalog: catalog.clone(),
@@ -170,6 +186,7 @@ impl Broker {
             components,
             tasks,
             metrics: metrics.clone(),
+            reserve: reserve.clone(),
             order: tokio::sync::Mutex::default(),
         });
         world.spawner.task("lag", Box::pin(plugins.clone().watch_lag(LAG_EVERY)));
@@ -183,6 +200,7 @@ impl Broker {
             catalog,
             addresses,
             metrics,
+            reserve,
             losses,
             lock,
         }))
@@ -242,11 +260,23 @@ impl Opening<'_> {
 }
 
 /// What runs for ever: the tasks of each shard, and what ships from each to each.
-fn run_shards(world: &World, shards: &[Arc<Shard>], tasks: &Arc<Tasks>, metrics: &Arc<Metrics>) {
+fn run_shards(
+    world: &World,
+    shards: &[Arc<Shard>],
+    tasks: &Arc<Tasks>,
+    metrics: &Arc<Metrics>,
+    reserve: &Arc<Reserve>,
+) {
     for source in shards {
         world.spawner.task("tasks", Box::pin(tasks.clone().supervise(source.clone())));
         for target in shards.iter().filter(|target| target.id != source.id) {
-            let ships = shipping::run(world.clone(), source.clone(), target.clone(), metrics.clone());
+            let ships = shipping::run(
+                world.clone(),
+                source.clone(),
+                target.clone(),
+                metrics.clone(),
+                reserve.clone(),
+            );
             world.spawner.task("shipping", Box::pin(ships));
         }
     }

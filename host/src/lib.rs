@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod offsets;
 pub mod plugins;
 pub mod requests;
+pub mod reserve;
 pub mod server;
 pub mod shards;
 pub mod tasks;

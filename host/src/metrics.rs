@@ -66,6 +66,8 @@ pub struct Metrics {
     commit_seconds: Histogram,
     commit_bytes: Histogram,
     leaders: Family<OfShard, Gauge>,
+    disk_free_bytes: Gauge,
+    disk_full: Gauge,
 }
 
 /// A transport.
@@ -109,6 +111,8 @@ impl Default for Metrics {
             commit_seconds: seconds(),
             commit_bytes: Histogram::new(exponential_buckets(256.0, 4.0, 9)),
             leaders: Family::default(),
+            disk_free_bytes: Gauge::default(),
+            disk_full: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -168,6 +172,10 @@ impl Metrics {
         let help = "One commit of a shard's writer";
         r.register_with_unit("commit_latency", help, Unit::Seconds, self.commit_seconds.clone());
         r.register_with_unit("commit_size", help, Unit::Bytes, self.commit_bytes.clone());
+        let help = "Bytes that can still be written to the disk of the data folder";
+        r.register_with_unit("disk_free", help, Unit::Bytes, self.disk_free_bytes.clone());
+        let help = "1 while less of the disk is free than the reserve: producers are refused, tasks rest";
+        r.register("disk_full", help, self.disk_full.clone());
         r.register("shard_leader", "1 where this broker leads the shard", self.leaders.clone());
     }
 
@@ -257,6 +265,16 @@ impl Metrics {
     /// Whether this broker leads a shard.
     pub fn leads(&self, shard: u16, leads: bool) {
         self.leaders.get_or_create(&OfShard { shard }).set(i64::from(leads));
+    }
+
+    /// So many bytes are free on the disk.
+    pub fn disk_free(&self, bytes: u64) {
+        self.disk_free_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Whether less is free on the disk than is kept.
+    pub fn disk_full(&self, is_full: bool) {
+        self.disk_full.set(i64::from(is_full));
     }
 
     /// Steps that were begun and are neither committed nor void.

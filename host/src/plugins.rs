@@ -25,6 +25,7 @@ use crate::catalog::{Catalog, Unchanged, reconcile};
 use crate::components::{ComponentError, Components};
 use crate::metrics::Metrics;
 use crate::offsets::{self, Moment};
+use crate::reserve::Reserve;
 use crate::shards::{Refused, Shard};
 use crate::tasks::Tasks;
 use crate::tasks::report::{LastFailure, Phase, Work};
@@ -46,6 +47,8 @@ pub struct Plugins {
     pub components: Arc<Components>,
     /// How it runs.
     pub tasks: Arc<Tasks>,
+    /// Whether there is room on the disk.
+    pub reserve: Arc<Reserve>,
     /// Who counts.
     pub metrics: Arc<Metrics>,
     /// From a decision of the catalog until the shards have it: one deployment is changed at a time.
@@ -173,6 +176,9 @@ impl Plugins {
         let errors = manifest.check();
         if !errors.is_empty() {
             return Err(DeployError::Manifest(errors));
+        }
+        if !dry {
+            self.reserve.check().map_err(Unchanged::from)?;
         }
         self.components.plugin(digest).await?;
         let starts = self.starts(tenant, &manifest)?;

@@ -96,6 +96,7 @@ pub async fn serve(
     let options = BrokerOptions {
         folder: config.data.clone(),
         shards: config.cluster.shards,
+        reserve_bytes: config.storage.reserve_bytes,
         log: LogOptions {
             segment_bytes: config.storage.segment_bytes,
             segment_age: config.storage.segment_age,

@@ -95,7 +95,8 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
     if without.is_empty() {
         let stalled: String =
             broker.plugins.stalled().into_iter().map(|task| format!("degraded: {task}\n")).collect();
-        (StatusCode::OK, format!("ready\n{stalled}"))
+        let full = broker.reserve.check().err().map(|full| format!("degraded: {full}\n")).unwrap_or_default();
+        (StatusCode::OK, format!("ready\n{full}{stalled}"))
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("no leader: {without:?}\n"))
     }

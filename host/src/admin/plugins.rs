@@ -18,6 +18,7 @@ use tidemill_protocol::ids::Partition;
 use super::TENANT;
 use super::problem::Problem;
 use crate::broker::Broker;
+use crate::catalog::Unchanged;
 use crate::plugins::{Deployed, TaskState};
 
 /// A plugin to deploy; its component was uploaded before.
@@ -93,6 +94,7 @@ pub async fn upload(
     Path(digest): Path<String>,
     body: Bytes,
 ) -> Result<StatusCode, Problem> {
+    broker.reserve.check().map_err(Unchanged::from)?;
     broker.plugins.components.put(read_digest(&digest)?, &body)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -104,6 +104,7 @@ impl From<Unchanged> for Problem {
                 let (status, title) = match rejection {
                     Rejection::Exists(_) => (StatusCode::CONFLICT, "Exists already"),
                     Rejection::Missing(_) | Rejection::NoPartition(_) => (StatusCode::NOT_FOUND, "Not found"),
+                    Rejection::DiskFull { .. } => (StatusCode::INSUFFICIENT_STORAGE, "Disk full"),
                     Rejection::Limit(_) => (StatusCode::FORBIDDEN, "Limit reached"),
                     _ => (StatusCode::BAD_REQUEST, "Invalid request"),
                 };

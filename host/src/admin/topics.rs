@@ -128,6 +128,7 @@ pub async fn create(
         let row = topics::check(&broker.catalog, &broker.world, &wanted)?;
         return Ok((StatusCode::OK, Json(view(row))));
     }
+    broker.reserve.check().map_err(Unchanged::from)?;
     let row = topics::create(&broker.catalog, &broker.shards, &broker.world, &wanted).await?;
     Ok((StatusCode::CREATED, Json(view(row))))
 }

@@ -203,6 +203,7 @@ impl Layers {
             },
             cluster: Cluster { shards: self.number("cluster.shards") as u16 },
             storage: Storage {
+                reserve_bytes: self.number("storage.reserve"),
                 segment_bytes: self.number("storage.segment-bytes"),
                 segment_age: self.duration("storage.segment-age"),
             },

@@ -65,6 +65,8 @@ pub struct Cluster {
 /// How a broker keeps its log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Storage {
+    /// Free bytes of the disk under which producers are refused and tasks rest.
+    pub reserve_bytes: u64,
     /// Bytes after which a segment is sealed.
     pub segment_bytes: u64,
     /// Age after which a segment is sealed.

@@ -1,5 +1,7 @@
 //! Every setting, once: its key, what it may be, its default, what it means.
 
+use tidemill_core::limits;
+
 use super::value::{Kind, Value};
 
 /// A setting.
@@ -82,6 +84,12 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Number { least: 0, most: 1_024 },
         "0",
         "Threads that plugins run on; 0 is one for each processor.",
+    ),
+    setting(
+        "storage.reserve",
+        Kind::Bytes { least: limits::RESERVE_BYTES_MIN },
+        "1GiB",
+        "Free bytes of the disk under which producers are refused and tasks rest.",
     ),
     setting("storage.segment-age", Kind::Duration, "1h", "Age after which a segment is sealed."),
     setting(

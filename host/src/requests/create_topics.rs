@@ -1,6 +1,6 @@
 //! Making topics.
 
-use tidemill_core::catalog::TopicSettings;
+use tidemill_core::catalog::{TopicRow, TopicSettings};
 use tidemill_protocol::api::messages::create_topics_request::CreatableTopic;
 use tidemill_protocol::api::messages::create_topics_response::CreatableTopicResult;
 use tidemill_protocol::api::messages::{CreateTopicsRequest, CreateTopicsResponse};
@@ -8,6 +8,7 @@ use tidemill_protocol::api::{Response, StrBytes, uuid};
 use tidemill_protocol::error::ErrorCode;
 
 use super::{Requests, Session, code_of_unchanged};
+use crate::catalog::Unchanged;
 use crate::topics::{self, Wanted};
 
 /// Partitions of a topic whose creator leaves the number to us, by -1.
@@ -20,7 +21,7 @@ pub async fn answer(requests: &Requests, session: &Session, request: CreateTopic
         let result = CreatableTopicResult::default().with_name(topic.name.clone());
         let made = match wanted(&topic, session) {
             Ok(wanted) if request.validate_only => topics::check(&requests.catalog, &requests.world, &wanted),
-            Ok(wanted) => topics::create(&requests.catalog, &requests.shards, &requests.world, &wanted).await,
+            Ok(wanted) => create(requests, &wanted).await,
             Err((code, why)) => {
                 results.push(
                     result.with_error_code(code.0).with_error_message(Some(StrBytes::from_string(why))),
@@ -39,6 +40,11 @@ pub async fn answer(requests: &Requests, session: &Session, request: CreateTopic
         });
     }
     Response::CreateTopics(CreateTopicsResponse::default().with_topics(results))
+}
+
+async fn create(requests: &Requests, wanted: &Wanted) -> Result<TopicRow, Unchanged> {
+    requests.reserve.check()?;
+    topics::create(&requests.catalog, &requests.shards, &requests.world, wanted).await
 }
 
 type Refused = (ErrorCode, String);

@@ -33,6 +33,7 @@ use tokio::sync::Semaphore;
 use crate::addresses::{Addresses, Transport};
 use crate::catalog::{Catalog, Unchanged};
 use crate::metrics::Metrics;
+use crate::reserve::Reserve;
 use crate::shards::{Refused, Shard};
 
 /// Who asks.
@@ -73,6 +74,8 @@ pub struct Requests {
     pub addresses: Arc<Addresses>,
     /// Who counts.
     pub metrics: Arc<Metrics>,
+    /// Whether there is room on the disk.
+    pub reserve: Arc<Reserve>,
     /// Bytes of batches that may wait for their commit.
     pub room: Arc<Semaphore>,
 }
@@ -85,9 +88,10 @@ impl Requests {
         shards: Vec<Arc<Shard>>,
         addresses: Arc<Addresses>,
         metrics: Arc<Metrics>,
+        reserve: Arc<Reserve>,
     ) -> Arc<Requests> {
         let room = Arc::new(Semaphore::new(limits::PRODUCE_PENDING_BYTES_MAX));
-        Arc::new(Requests { world, catalog, shards, addresses, metrics, room })
+        Arc::new(Requests { world, catalog, shards, addresses, metrics, reserve, room })
     }
 
     /// Begins to answer the request in a frame.

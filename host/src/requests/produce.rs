@@ -108,7 +108,8 @@ fn sort(
     request: ProduceRequest,
     version: i16,
 ) -> (Vec<Part>, BTreeMap<ShardId, Vec<Produced>>) {
-    let whole = refused_whole(&request);
+    let full = requests.reserve.check().err().map(|full| (full.code(), full.to_string()));
+    let whole = refused_whole(&request).or(full);
     let mut parts = Vec::new();
     let mut batches: BTreeMap<ShardId, Vec<Produced>> = BTreeMap::new();
     for topic in request.topic_data {

@@ -21,6 +21,7 @@ use tidemill_storage::log::Payload;
 use super::leader::Refused;
 use super::shard::Shard;
 use crate::metrics::Metrics;
+use crate::reserve::Reserve;
 
 /// Steps looked at in one round.
 const ROUND_STEPS_MAX: usize = 256;
@@ -30,7 +31,13 @@ const ROUND_BYTES_MAX: usize = 4 << 20;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Ships from one shard to another, for ever.
-pub async fn run(world: World, source: Arc<Shard>, target: Arc<Shard>, metrics: Arc<Metrics>) {
+pub async fn run(
+    world: World,
+    source: Arc<Shard>,
+    target: Arc<Shard>,
+    metrics: Arc<Metrics>,
+    reserve: Arc<Reserve>,
+) {
     // What was told to the source and may still be on its way into the tables.
     let mut told = BTreeMap::new();
     loop {
@@ -48,6 +55,7 @@ pub async fn run(world: World, source: Arc<Shard>, target: Arc<Shard>, metrics: 
             source.machine.to_ship[usize::from(target.id.0)].notified().await;
             continue;
         }
+        reserve.room().await;
         if let Err(refused) = ship(&source, &target, round, &mut told, &metrics).await {
             tracing::debug!(from = source.id.0, to = target.id.0, %refused, "shipping waits");
             world.clock.sleep(PAUSE).await;

@@ -40,6 +40,7 @@ use tokio::sync::Semaphore;
 
 use crate::components::Components;
 use crate::metrics::Metrics;
+use crate::reserve::Reserve;
 use crate::shards::Shard;
 use logbook::Logbook;
 use pump::Pump;
@@ -57,15 +58,21 @@ pub struct Tasks {
     world: World,
     components: Arc<Components>,
     metrics: Arc<Metrics>,
+    reserve: Arc<Reserve>,
     reports: Mutex<BTreeMap<TaskId, Arc<Report>>>,
     logbook: Arc<Logbook>,
 }
 
 impl Tasks {
     /// No tasks yet.
-    pub fn new(world: World, components: Arc<Components>, metrics: Arc<Metrics>) -> Arc<Tasks> {
+    pub fn new(
+        world: World,
+        components: Arc<Components>,
+        metrics: Arc<Metrics>,
+        reserve: Arc<Reserve>,
+    ) -> Arc<Tasks> {
         let logbook = Arc::new(Logbook::new(world.clock.now()));
-        Arc::new(Tasks { world, components, metrics, reports: Mutex::default(), logbook })
+        Arc::new(Tasks { world, components, metrics, reserve, reports: Mutex::default(), logbook })
     }
 
     /// Keeps the tasks of a shard running, for as long as this broker leads it; for ever.
@@ -114,6 +121,7 @@ impl Tasks {
                     leader: leader.clone(),
                     components: self.components.clone(),
                     metrics: self.metrics.clone(),
+                    reserve: self.reserve.clone(),
                     report,
                     logbook: self.logbook.clone(),
                     task,

@@ -43,6 +43,7 @@ use super::pace::Pace;
 use super::report::{Phase, Report, Reporter};
 use crate::components::Components;
 use crate::metrics::{Metrics, StepInFlight};
+use crate::reserve::Reserve;
 use crate::shards::ahead::Runner;
 use crate::shards::leader::Leader;
 use crate::shards::{Refused, Shard};
@@ -63,6 +64,8 @@ pub struct Pump {
     pub components: Arc<Components>,
     /// Who counts.
     pub metrics: Arc<Metrics>,
+    /// Whether there is room on the disk.
+    pub reserve: Arc<Reserve>,
     /// What people are told.
     pub report: Reporter,
     /// Where the plugin's log goes.
@@ -138,6 +141,12 @@ impl Pump {
                 self.row()?;
                 continue;
             };
+            if let Err(full) = self.reserve.check() {
+                self.report.enter(Phase::DiskFull, &full.to_string());
+                self.runner.aside(self.reserve.room()).await;
+                self.report.enter(Phase::Running, "");
+                continue;
+            }
             match &first.content {
                 // A batch that cannot be read is an item by itself.
                 Content::Unreadable(unreadable) => {

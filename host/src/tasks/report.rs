@@ -27,6 +27,8 @@ pub enum Phase {
     Running,
     /// Its last try failed; it will try again.
     Retrying,
+    /// It rests until there is room on the disk.
+    DiskFull,
     /// Its failure policy stopped it.
     Stopped,
     /// Its plugin is paused.
@@ -122,6 +124,7 @@ impl Report {
             Phase::Starting => "its component is not loaded yet".to_owned(),
             Phase::Running => "its step does not come to an end".to_owned(),
             Phase::Retrying => format!("an event fails again and again: {why}"),
+            Phase::DiskFull => why.to_string(),
             Phase::Stopped => format!("its failure policy stopped it: {why}"),
             Phase::Failed => format!("it cannot run: {why}"),
             Phase::Paused => "it is paused".to_owned(),
