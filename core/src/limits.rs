@@ -30,7 +30,7 @@ pub const STREAM_REQUESTS_MAX: usize = 1_024;
 pub const PRODUCE_PENDING_BYTES_MAX: usize = 256 * MIB;
 /// The least reserve of a disk, in bytes: what was accepted and is not written yet has to fit.
 pub const RESERVE_BYTES_MIN: u64 = 384 << 20;
-/// A file of zeros that gives room when somebody else filled the disk, in bytes; whole MiB.
+/// Each of the files of zeros that give room when somebody else filled the disk, in bytes; whole MiB.
 pub const BALLAST_BYTES: u64 = 64 << 20;
 /// The longest wait of a fetch.
 pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);

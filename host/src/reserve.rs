@@ -8,9 +8,10 @@
 //! The disk is looked at every half second, and whenever a share of the reserve was written since. The reserve covers
 //! what was accepted before and is still to be written, and what storage writes for itself: state, votes, new segments.
 //!
-//! Somebody else may fill the disk to its last byte. Against that lies a file of zeros in the data folder, the
-//! *ballast*: when there is less room than it takes, it is removed, at a start before anything is opened. On a file
-//! system that compresses zeros it weighs nothing; there the reserve alone counts.
+//! Somebody else may fill the disk to its last byte. Against that lie two files of zeros in the data folder, the
+//! *ballast*. When there is less room than one takes, a running broker removes the first; one that starts removes both,
+//! before anything is opened, so that a start finds room even where the first's was taken, too. On a file system that
+//! compresses zeros they weigh nothing; there the reserve alone counts.
 //!
 //! A disk that fails all the same ends the broker, as every fault does.
 
@@ -34,6 +35,8 @@ const LOOK_SHARE: u64 = 16;
 /// The share of the reserve that has to be free beyond it before it counts as free: so that it does not change its
 /// mind with every batch.
 const MORE_SHARE: u64 = 8;
+/// The ballast of a running broker, and that of one that starts.
+const BALLAST: [&str; 2] = ["ballast-running", "ballast-starting"];
 /// Written at once.
 const ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
@@ -54,7 +57,7 @@ impl Reserve {
         let full = watch::Sender::new(false);
         let folder = folder.to_owned();
         let reserve = Arc::new(Reserve { world, folder, bytes, written: AtomicU64::new(0), full, metrics });
-        reserve.look();
+        reserve.look(&BALLAST);
         reserve
     }
 
@@ -62,7 +65,7 @@ impl Reserve {
     pub async fn watch(self: Arc<Self>) {
         while self.bytes > 0 {
             self.world.clock.sleep(LOOK_EVERY).await;
-            self.look();
+            self.look(&BALLAST[..1]);
         }
     }
 
@@ -70,7 +73,7 @@ impl Reserve {
     pub fn wrote(&self, bytes: u64) {
         let written = self.written.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if self.bytes > 0 && written > self.bytes / LOOK_SHARE {
-            self.look();
+            self.look(&BALLAST[..1]);
         }
     }
 
@@ -88,7 +91,8 @@ impl Reserve {
         if *self.full.borrow() { Err(Rejection::DiskFull { reserve: self.bytes }) } else { Ok(()) }
     }
 
-    fn look(&self) {
+    /// Looks at the disk, and drops this ballast if there is next to no room.
+    fn look(&self, ballast: &[&str]) {
         if self.bytes == 0 {
             return;
         }
@@ -110,30 +114,29 @@ impl Reserve {
                 false => tracing::info!(free, "there is room on the disk again"),
             }
         }
-        if let Err(error) = self.trim_ballast(free) {
+        if let Err(error) = self.trim(free, ballast) {
             tracing::warn!(%error, "the ballast stays as it is");
         }
     }
 
-    /// Makes the ballast while there is ample room, and drops it when there is next to none.
-    fn trim_ballast(&self, free: u64) -> io::Result<()> {
+    /// Makes all ballast while there is ample room, and drops this while there is next to none.
+    fn trim(&self, free: u64, droppable: &[&str]) -> io::Result<()> {
         let disk = &*self.world.disk;
-        let path = self.folder.join("ballast");
         if free < limits::BALLAST_BYTES {
-            if disk.open(&path, OpenMode::Read).is_ok() {
-                disk.remove(&path)?;
-                tracing::warn!(free, "next to nothing is free on the disk: the ballast is dropped");
+            for path in droppable.iter().map(|name| self.folder.join(name)) {
+                if disk.open(&path, OpenMode::Read).is_ok() {
+                    disk.remove(&path)?;
+                    tracing::warn!(free, ballast = %path.display(), "next to nothing is free on the disk: dropped");
+                }
             }
-            return Ok(());
+        } else if free > self.bytes + self.bytes / MORE_SHARE + limits::BALLAST_BYTES * BALLAST.len() as u64 {
+            BALLAST.iter().try_for_each(|name| lay(disk, &self.folder.join(name)))?;
         }
-        if free < self.bytes + self.bytes / MORE_SHARE + limits::BALLAST_BYTES {
-            return Ok(());
-        }
-        lay(disk, &path)
+        Ok(())
     }
 }
 
-/// Makes the ballast, if it is not there whole.
+/// Makes a ballast, if it is not there whole.
 fn lay(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     let file = match disk.open(path, OpenMode::Read) {
         Ok(file) if file.len()? == limits::BALLAST_BYTES => return Ok(()),

@@ -11,6 +11,7 @@ mod build;
 mod crash_lab;
 mod demo;
 mod exactly_once;
+mod full_disk;
 mod newcomer;
 mod plugins;
 mod test;
@@ -34,6 +35,7 @@ enum Chore {
     Plugins,
     Demo(demo::Demo),
     ExactlyOnce(exactly_once::ExactlyOnce),
+    FullDisk(full_disk::FullDisk),
     Newcomer(newcomer::Newcomer),
     Witness(witness::Witness),
     CrashLab(crash_lab::CrashLab),
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Chore::Plugins => plugins::build().map(drop),
         Chore::Demo(demo) => demo.run(),
         Chore::ExactlyOnce(chore) => chore.run(),
+        Chore::FullDisk(chore) => chore.run(),
         Chore::Newcomer(chore) => chore.run(),
         Chore::Witness(witness) => witness.run(),
         Chore::CrashLab(chore) => chore.run(),

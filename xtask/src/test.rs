@@ -13,6 +13,7 @@ use xtask::places;
 
 use crate::demo::Demo;
 use crate::exactly_once::ExactlyOnce;
+use crate::full_disk::FullDisk;
 use crate::newcomer::Newcomer;
 use crate::plugins;
 use crate::witness::Witness;
@@ -58,6 +59,8 @@ impl Test {
         Demo::default().run_with(&program)?;
         step("a newcomer, from nothing to a derived record");
         Newcomer.run_with(&program)?;
+        step("a full disk");
+        FullDisk::default().run_with(&program)?;
         step("the chain under SIGKILL");
         ExactlyOnce::of(self.kills).run_with(&program)?;
         step("lints");
