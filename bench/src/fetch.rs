@@ -1,11 +1,11 @@
 //! Fetching what was written a moment ago, which the broker still has in memory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use tidemill_client::{Offset, Start};
 
-use crate::produce::Written;
 use crate::row::Row;
 use crate::stage::{BATCH_RECORDS, PARTITION, RECORD_BYTES, Stage};
 use crate::times::Stretch;
@@ -19,8 +19,7 @@ const _: () = assert!(
 );
 
 /// Reads the newest batches of what was written, with a consumer as it comes, over and over.
-pub fn from_memory(stage: &Stage<'_>, time: Duration, written: &Written, bulk: &Row) -> anyhow::Result<Row> {
-    let topic = &written.topic;
+pub fn from_memory(stage: &Stage<'_>, time: Duration, topic: &Arc<str>, bulk: &Row) -> anyhow::Result<Row> {
     let row = stage.runtime.block_on(async {
         let end = stage.end(topic).await?;
         let begin = end.checked_sub(BATCHES * BATCH_RECORDS).context("enough was written")?;

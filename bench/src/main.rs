@@ -21,6 +21,7 @@ mod bare_quinn;
 mod bare_redb;
 mod bare_wasmtime;
 mod chain;
+mod effort;
 mod fetch;
 mod produce;
 mod row;
@@ -37,6 +38,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
+use effort::Watch;
 use row::Row;
 use stage::Stage;
 
@@ -62,8 +64,11 @@ struct Run {
     #[arg(long)]
     folder: PathBuf,
     /// How long each row is measured, about.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     seconds: u64,
+    /// How often all rows are measured, each time with a new broker; of each row the middle one is printed.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: u32,
     /// Also write the rows to this file, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -97,46 +102,76 @@ fn main() -> ExitCode {
 impl Run {
     fn run(self) -> anyhow::Result<()> {
         std::fs::create_dir_all(&self.folder).with_context(|| self.folder.display().to_string())?;
-        let folder = tempfile::Builder::new().prefix("tidemill-bench-").tempdir_in(&self.folder)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let stage = Stage::set(&runtime, &self.program, &self.components, folder.path())?;
-        let rows = rows(&stage, Duration::from_secs(self.seconds))?;
+        let mut rounds = Vec::new();
+        for round in 1..=self.rounds {
+            eprintln!("bench: round {round} of {}", self.rounds);
+            let folder = tempfile::Builder::new().prefix("tidemill-bench-").tempdir_in(&self.folder)?;
+            let stage = Stage::set(&runtime, &self.program, &self.components, folder.path())?;
+            rounds.push(rows(&stage, Duration::from_secs(self.seconds))?);
+            stage.clear()?;
+        }
+        let rows = middle(rounds);
         print!("{}", table::markdown(&rows));
         if let Some(file) = &self.json {
             let document = json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "processors": std::thread::available_parallelism()?.get(),
+                "rounds": self.rounds,
                 "record-bytes": stage::RECORD_BYTES,
                 "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
             });
             let text = serde_json::to_string_pretty(&document)? + "\n";
             std::fs::write(file, text).with_context(|| file.display().to_string())?;
         }
-        stage.clear()
+        Ok(())
     }
+}
+
+/// Of each row, the one that stands in the middle of all rounds.
+fn middle(rounds: Vec<Vec<Row>>) -> Vec<Row> {
+    let names = rounds.first().map_or(0, Vec::len);
+    let row = |number: usize| {
+        let mut of_all: Vec<&Row> = rounds.iter().filter_map(|round| round.get(number)).collect();
+        of_all.sort_by(|one, other| one.merit().total_cmp(&other.merit()));
+        of_all[of_all.len() / 2].clone()
+    };
+    (0..names).map(row).collect()
 }
 
 /// All rows, each of ours right behind what bounds it.
 fn rows(stage: &Stage<'_>, time: Duration) -> anyhow::Result<Vec<Row>> {
     let mut rows: Vec<Row> = Vec::new();
-    let mut keep = |row: Row| {
+    let mut keep = |other: Option<u32>, measure: &mut dyn FnMut() -> anyhow::Result<Row>| {
+        let this = Watch::begin("self")?;
+        let other = other.map(|id| Watch::begin(&id.to_string())).transpose()?;
+        let mut row = measure()?;
+        row.efforts = (this.end()?, other.map(Watch::end).transpose()?);
         eprintln!("bench: {}", row.line());
         rows.push(row.clone());
-        row
+        anyhow::Ok(row)
     };
+    let broker = stage.broker.id();
     let quinn = bare_quinn::Pair::connect(stage)?;
-    let bulk = keep(quinn.bulk(stage, time)?);
-    let written = produce::batches(stage, time, &bulk)?;
-    keep(written.row.clone());
-    keep(fetch::from_memory(stage, time, &written, &bulk)?);
-    let redb_bulk = keep(bare_redb::bulk(stage, time)?);
-    let ping = keep(quinn.ping_pong(stage, time)?);
+    let peer = Some(quinn.peer());
+    let bulk = keep(peer, &mut || quinn.bulk(stage, time))?;
+    let mut topic = None;
+    keep(broker, &mut || {
+        let written = produce::batches(stage, time, &bulk)?;
+        topic = Some(written.topic);
+        Ok(written.row)
+    })?;
+    let topic = topic.context("a topic with records")?;
+    keep(broker, &mut || fetch::from_memory(stage, time, &topic, &bulk))?;
+    let redb_bulk = keep(None, &mut || bare_redb::bulk(stage, time))?;
+    let ping = keep(peer, &mut || quinn.ping_pong(stage, time))?;
     drop(quinn);
-    let commit = keep(bare_redb::small(stage, time)?);
-    let single = keep(produce::one_at_a_time(stage, time, &ping, &commit)?);
-    keep(chain::latency(stage, time, &single)?);
-    keep(chain::throughput(stage, time, &redb_bulk)?);
-    keep(bare_wasmtime::instances(time)?);
-    keep(steps::pass_through(stage, time)?);
+    let commit = keep(None, &mut || bare_redb::small(stage, time))?;
+    let single = keep(broker, &mut || produce::one_at_a_time(stage, time, &ping, &commit))?;
+    keep(broker, &mut || chain::latency(stage, time, "chain, 1 hop, send to fetched", 1, &single))?;
+    keep(broker, &mut || chain::latency(stage, time, "chain, 10 hops, send to fetched", 10, &single))?;
+    keep(broker, &mut || chain::throughput(stage, time, &redb_bulk))?;
+    keep(None, &mut || bare_wasmtime::instances(time))?;
+    keep(None, &mut || steps::pass_through(stage, time))?;
     Ok(rows)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::effort::Effort;
 use crate::times::Times;
 
 /// One measurement.
@@ -21,6 +22,8 @@ pub struct Row {
     pub latency: Option<Latency>,
     /// How it stands to what bounds it.
     pub ratio: Option<Ratio>,
+    /// What it cost this process, and the other one, if there was one.
+    pub efforts: (Effort, Option<Effort>),
 }
 
 /// What of a broker took part.
@@ -66,7 +69,7 @@ const MIB: f64 = 1_048_576.0;
 impl Row {
     /// A row of no partitions, without figures.
     pub fn new(name: &'static str, time: Duration) -> Row {
-        Row { name, place: None, time, amount: None, latency: None, ratio: None }
+        Row { name, place: None, time, amount: None, latency: None, ratio: None, efforts: <_>::default() }
     }
 
     /// With so many partitions, of so many shards.
@@ -91,6 +94,12 @@ impl Row {
     pub fn ratio(mut self, value: f64, to: &'static str) -> Row {
         self.ratio = Some(Ratio { value, to });
         self
+    }
+
+    /// What rounds are compared by, to find the middle one: the ratio, or else the time of one, or else the rate.
+    pub fn merit(&self) -> f64 {
+        let p50 = self.latency.map(|latency| latency.p50.as_secs_f64());
+        self.ratio.map(|ratio| ratio.value).or(p50).or(self.per_second()).unwrap_or_default()
     }
 
     /// How many a second.
@@ -131,6 +140,10 @@ impl Row {
             "p50-us": self.latency.map(|latency| micros(latency.p50)),
             "p99-us": self.latency.map(|latency| micros(latency.p99)),
             "ratio": self.ratio.map(|ratio| ratio.value),
+            "cpu-seconds": self.efforts.0.cpu_seconds,
+            "peak-mib": self.efforts.0.peak_mib,
+            "other-cpu-seconds": self.efforts.1.map(|effort| effort.cpu_seconds),
+            "other-peak-mib": self.efforts.1.map(|effort| effort.peak_mib),
             "ratio-to": self.ratio.map(|ratio| ratio.to),
         })
     }

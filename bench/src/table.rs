@@ -1,11 +1,24 @@
 //! Rows as a table in Markdown, aligned, so that it reads as well in a terminal as on a page.
 
+use crate::effort::Effort;
 use crate::row::Row;
 
-const HEAD: [&str; 10] =
-    ["row", "partitions", "shards", "seconds", "per second", "MiB/s", "p50 µs", "p99 µs", "ratio", "to"];
+const HEAD: [&str; 12] = [
+    "row",
+    "partitions",
+    "shards",
+    "seconds",
+    "per second",
+    "MiB/s",
+    "p50 µs",
+    "p99 µs",
+    "cpu s",
+    "peak MiB",
+    "ratio",
+    "to",
+];
 /// Those that hold numbers stand to the right.
-const IS_NUMBER: [bool; 10] = [false, true, true, true, true, true, true, true, true, false];
+const IS_NUMBER: [bool; 12] = [false, true, true, true, true, true, true, true, true, true, true, false];
 
 /// The table.
 pub fn markdown(rows: &[Row]) -> String {
@@ -33,7 +46,7 @@ pub fn markdown(rows: &[Row]) -> String {
     table
 }
 
-fn cells(row: &Row) -> [String; 10] {
+fn cells(row: &Row) -> [String; 12] {
     let text = |value: Option<String>| value.unwrap_or_default();
     [
         row.name.to_owned(),
@@ -48,9 +61,17 @@ fn cells(row: &Row) -> [String; 10] {
         text(row.mib_per_second().map(|rate| format!("{rate:.1}"))),
         text(row.latency.map(|latency| format!("{:.1}", latency.p50.as_secs_f64() * 1e6))),
         text(row.latency.map(|latency| format!("{:.1}", latency.p99.as_secs_f64() * 1e6))),
+        both(row, |effort| format!("{:.1}", effort.cpu_seconds)),
+        both(row, |effort| format!("{:.0}", effort.peak_mib)),
         text(row.ratio.map(|ratio| format!("{:.2}", ratio.value))),
         text(row.ratio.map(|ratio| ratio.to.to_owned())),
     ]
+}
+
+/// A figure of this process, and of the other one.
+fn both(row: &Row, figure: impl Fn(Effort) -> String) -> String {
+    let (this, other) = row.efforts;
+    other.map_or_else(|| figure(this), |other| format!("{} + {}", figure(this), figure(other)))
 }
 
 /// A number with its thousands apart.

@@ -14,8 +14,11 @@ use crate::plugins;
 /// Measure produce, fetch and a chain beside the bare rates of quinn, redb and wasmtime, and print a table.
 #[derive(Debug, Args)]
 pub struct Bench {
+    /// How often all rows are measured, each time with a new broker; of each row the middle one is printed.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: u32,
     /// How long each row is measured, about.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     seconds: u64,
     /// Also write the rows to this file, as JSON.
     #[arg(long, value_name = "FILE")]
@@ -41,7 +44,7 @@ impl Bench {
         let mut bench = Command::new(release.join("tidemill-bench"));
         bench.arg("--program").arg(release.join("tidemill")).arg("--components").arg(places::components());
         bench.arg("--folder").arg(self.folder.unwrap_or_else(|| places::target().join("bench")));
-        bench.args(["--seconds", &self.seconds.to_string()]);
+        bench.args(["--seconds", &self.seconds.to_string(), "--rounds", &self.rounds.to_string()]);
         if let Some(file) = self.json {
             bench.arg("--json").arg(file);
         }

@@ -112,6 +112,11 @@ impl Broker {
         self.folder.clone()
     }
 
+    /// The process, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// The folder that it lives in.
     pub fn folder(&self) -> &Path {
         &self.folder

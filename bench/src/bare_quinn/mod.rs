@@ -38,7 +38,7 @@ const WARM_PINGS: u64 = 500;
 pub struct Pair {
     connection: Connection,
     _endpoint: Endpoint,
-    _peer: Peer,
+    peer: Peer,
 }
 
 impl Pair {
@@ -53,8 +53,13 @@ impl Pair {
                 Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))?;
             endpoint.set_default_client_config(config);
             let connection = endpoint.connect(address, Tls::SERVER_NAME)?.await?;
-            Ok(Pair { connection, _endpoint: endpoint, _peer: peer })
+            Ok(Pair { connection, _endpoint: endpoint, peer })
         })
+    }
+
+    /// The other process.
+    pub fn peer(&self) -> u32 {
+        self.peer.id()
     }
 
     /// Messages of 1 MiB, as fast as the transport takes them.
@@ -159,6 +164,10 @@ async fn next_frame(receive: &mut RecvStream, frames: &mut FrameDecoder) -> anyh
 struct Peer(Child);
 
 impl Peer {
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     fn start(stage: &Stage<'_>) -> anyhow::Result<(Peer, SocketAddr)> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("quinn-peer").arg(stage.data()).stdin(Stdio::piped()).stdout(Stdio::piped());
