@@ -18,19 +18,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::select;
 use tidemill_core::event_time::{self, EventTimeRow};
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{Cursor, TaskId};
 use tidemill_core::plugin::{Effects, Timer};
 use tidemill_core::rows::TaskRow;
-use tidemill_core::seams::{Timestamp, World};
+use tidemill_core::seams::{BoxFuture, Timestamp, World};
 use tidemill_core::shard::Deciding;
 use tidemill_core::shard::step::{self, Outcome, Proposed, Source, StepRefused};
 use tidemill_core::tables::{self, Key, View};
 use tidemill_core::task::{AfterAttempts, TaskSpec};
 use tidemill_protocol::ids::Offset;
-use tidemill_runtime::{GuestFailure, Plugin, StepInput};
+use tidemill_runtime::{GuestFailure, Plugin, StepInput, StepOutcome};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::alarm::Alarm;
@@ -336,14 +337,15 @@ impl Pump {
             limits: self.spec.limits.clone(),
             state: handed.state.clone(),
         };
-        let (answer, outcome) = oneshot::channel();
         let (runtime, plugin) = (self.components.runtime().clone(), plugin.clone());
-        let run = async move {
-            // Nobody waits any more when the pump ended in the meantime: the step is void then.
-            let _ = answer.send(runtime.run(&plugin, input).await);
+        let mut run: BoxFuture<StepOutcome> = Box::pin(async move { runtime.run(&plugin, input).await });
+        // A way to another thread and back takes longer than most steps. A plugin whose steps have been short is run
+        // here, until the runtime has it yield for the first time; then, it goes where guests may take their time.
+        let here = if pace.is_quick() { (&mut run).now_or_never() } else { None };
+        let outcome = match here {
+            Some(outcome) => outcome,
+            None => self.run_aside(run).await?,
         };
-        self.world.spawner.guest("step", Box::pin(run));
-        let outcome = outcome.await.map_err(|_| End::MovedOn)?;
         self.metrics.step_ran(&self.spec.name, &outcome);
         pace.took(items.len(), outcome.usage.cpu);
         self.report.used(outcome.usage);
@@ -362,6 +364,17 @@ impl Pump {
             }
         };
         Ok(Err(failure))
+    }
+
+    /// Runs a step on the threads of guests.
+    async fn run_aside(&self, run: BoxFuture<StepOutcome>) -> Result<StepOutcome, End> {
+        let (answer, outcome) = oneshot::channel();
+        let run = async move {
+            // Nobody waits any more when the pump ended in the meantime: the step is void then.
+            let _ = answer.send(run.await);
+        };
+        self.world.spawner.guest("step", Box::pin(run));
+        outcome.await.map_err(|_| End::MovedOn)
     }
 
     /// Commits a step that consumes the first `consumed` of the items.
