@@ -84,6 +84,9 @@ pub enum Rejection {
     /// The thing does not exist.
     #[error("there is no {0}")]
     Missing(String),
+    /// Something needs it, in words that name what.
+    #[error("{0}")]
+    InUse(String),
     /// A limit, in words that name it.
     #[error("{0}")]
     Limit(String),
@@ -119,7 +122,7 @@ impl Rejection {
             Rejection::Invalid(_) => ErrorCode::INVALID_REQUEST,
             Rejection::Exists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
             Rejection::Missing(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-            Rejection::Limit(_) => ErrorCode::POLICY_VIOLATION,
+            Rejection::InUse(_) | Rejection::Limit(_) => ErrorCode::POLICY_VIOLATION,
             Rejection::DiskFull { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
             Rejection::NotLeader => ErrorCode::NOT_LEADER_OR_FOLLOWER,
         }

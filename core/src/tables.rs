@@ -170,6 +170,8 @@ pub enum Key {
     Group(String, String),
     /// 36 · tenant, plugin name → [`Deployment`](crate::catalog::Deployment) as JSON.
     Deployment(String, String),
+    /// 37 · topic that is no more → [`DeletedTopic`](crate::catalog::DeletedTopic) as JSON, until no shard holds any of it.
+    DeletedTopic(TopicId),
 }
 
 impl Key {
@@ -202,6 +204,7 @@ impl Key {
             Key::TopicName(tenant, name) => names(writer.u8(34), tenant, name),
             Key::Group(tenant, name) => names(writer.u8(35), tenant, name),
             Key::Deployment(tenant, name) => names(writer.u8(36), tenant, name),
+            Key::DeletedTopic(topic) => writer.u8(37).raw(&topic.0),
         };
         writer.finish()
     }
@@ -258,6 +261,7 @@ impl Key {
             34 => read_names(r).map(|(tenant, name)| Key::TopicName(tenant, name))?,
             35 => read_names(r).map(|(tenant, name)| Key::Group(tenant, name))?,
             36 => read_names(r).map(|(tenant, name)| Key::Deployment(tenant, name))?,
+            37 => Key::DeletedTopic(TopicId(r.array("topic")?)),
             _ => return Err(Malformed { what: "table", at: 0 }),
         };
         reader.finish("key")?;
@@ -290,6 +294,16 @@ impl Key {
         let mut writer = Writer::with_capacity(13);
         owner(writer.u8(table), task);
         writer.finish()
+    }
+
+    /// The starts of all keys of what a shard keeps of a partition besides its row: producers, their batches, what
+    /// arrived from tasks elsewhere, what consumers committed, what became of dead letters.
+    pub fn partition_prefixes(at: TopicPartition) -> [Bytes; 5] {
+        [3, 4, 8, Key::GROUP_OFFSETS, 21].map(|table| {
+            let mut writer = Writer::with_capacity(21);
+            place(writer.u8(table), at);
+            writer.finish()
+        })
     }
 
     /// The start of every key of the task's timers of a kind, by time.
@@ -426,6 +440,7 @@ mod tests {
             Key::TopicName(names().0, names().1),
             Key::Group(names().0, names().1),
             Key::Deployment(names().0, names().1),
+            Key::DeletedTopic(at.topic),
         ];
         for key in keys {
             assert_eq!(Key::decode(&key.encode()), Ok(key.clone()), "{key:?}");

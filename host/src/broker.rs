@@ -168,7 +168,7 @@ impl Broker {
         let components = Components::open(world.clone(), &options.folder, tools.runtime, tools.compiler, key);
         let components = Arc::new(components.map_err(OpenError::Components)?);
         let tasks = Tasks::new(world.clone(), components.clone(), metrics.clone(), reserve.clone());
-        run_shards(&world, &shards, &tasks, &metrics, &reserve);
+        run_shards(&world, &shards, &tasks, &catalog, &metrics, &reserve);
 
         let addresses = Arc::new(Addresses::new(me, identity.cluster.clone()));
         let requests = Requests::new(
@@ -264,6 +264,7 @@ fn run_shards(
     world: &World,
     shards: &[Arc<Shard>],
     tasks: &Arc<Tasks>,
+    catalog: &Arc<Catalog>,
     metrics: &Arc<Metrics>,
     reserve: &Arc<Reserve>,
 ) {
@@ -274,6 +275,7 @@ fn run_shards(
                 world.clone(),
                 source.clone(),
                 target.clone(),
+                catalog.clone(),
                 metrics.clone(),
                 reserve.clone(),
             );

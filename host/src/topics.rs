@@ -1,8 +1,8 @@
-//! Making topics, whoever asks: a request of Kafka's protocol, or the admin API.
+//! Making and deleting topics, whoever asks: a request of Kafka's protocol, or the admin API.
 
 use std::sync::Arc;
 
-use tidemill_core::catalog::topics::{NewTopic, decide};
+use tidemill_core::catalog::topics::{self, NewTopic, decide};
 use tidemill_core::catalog::{Command, TopicRow, TopicSettings};
 use tidemill_core::rejection::Rejection;
 use tidemill_core::seams::World;
@@ -52,6 +52,24 @@ pub async fn create(
 pub fn check(catalog: &Catalog, world: &World, wanted: &Wanted) -> Result<TopicRow, Unchanged> {
     let new = new_topic(world, wanted)?;
     Ok(decide(&catalog.view(), &new)?.map(|command| row_of(&command))?)
+}
+
+/// Deletes a topic; when it returns, nothing of it can be read or written.
+///
+/// # Errors
+/// [`Unchanged`] when it stays, or nobody knows.
+pub async fn delete(
+    catalog: &Catalog,
+    shards: &[Arc<Shard>],
+    tenant: &str,
+    name: &str,
+) -> Result<TopicRow, Unchanged> {
+    let row = catalog
+        .change(|view, _| Ok(topics::delete(view, tenant, name)?.map(|(row, command)| (row, Some(command)))))
+        .await?;
+    reconcile::delete_partitions(catalog, shards).await?;
+    tracing::info!(topic = name, "deleted");
+    Ok(row)
 }
 
 fn new_topic(world: &World, wanted: &Wanted) -> Result<NewTopic, Rejection> {

@@ -75,6 +75,9 @@ fn requests() -> Vec<Request> {
         Request::OffsetCommit(
             m::OffsetCommitRequest::default().with_generation_id_or_member_epoch(-1).with_topics(vec![noted]),
         ),
+        Request::DeleteTopics(
+            m::DeleteTopicsRequest::default().with_timeout_ms(9).with_topic_names(vec![name("orders")]),
+        ),
         Request::DeleteRecords(
             m::DeleteRecordsRequest::default().with_timeout_ms(9).with_topics(vec![trimmed]),
         ),
@@ -161,6 +164,9 @@ fn responses() -> Vec<Response> {
         Response::InitProducerId(InitProducerIdResponse::default().with_producer_id(5.into())),
         Response::OffsetCommit(m::OffsetCommitResponse::default().with_throttle_time_ms(1)),
         Response::OffsetFetch(m::OffsetFetchResponse::default().with_groups(vec![committed])),
+        Response::DeleteTopics(m::DeleteTopicsResponse::default().with_responses(vec![
+            m::delete_topics_response::DeletableTopicResult::default().with_name(Some(name("orders"))),
+        ])),
         Response::DeleteRecords(m::DeleteRecordsResponse::default().with_topics(vec![trimmed])),
         Response::FindCoordinator(m::FindCoordinatorResponse::default().with_coordinators(vec![coordinator])),
     ]

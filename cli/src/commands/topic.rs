@@ -1,10 +1,11 @@
-//! `topic`: create, list, describe, trim.
+//! `topic`: create, list, describe, trim, delete.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::produce::millis;
 use crate::admin_api::AdminApi;
+use crate::ask;
 use crate::contexts::Contexts;
 use crate::exit::Failure;
 use crate::output::{self, Format};
@@ -20,6 +21,17 @@ tidemill topic create payments --partitions 4 --affinity customers")]
     #[command(after_help = "Examples:\n  tidemill topic trim orders --partition 2 --before-offset 100\n  \
 tidemill topic trim orders --partition 2 --before-time 2017-01-01T00:00:00Z")]
     Trim(Trim),
+    /// Delete a topic with all its records, for good.
+    #[command(
+        after_help = "One that a plugin reads or writes stays: delete the plugin first.\n\nExample:\n  tidemill topic delete orders --yes"
+    )]
+    Delete {
+        /// Its name.
+        name: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Print all topics.
     List,
     /// Print one topic and its partitions.
@@ -109,6 +121,15 @@ impl Topic {
                         text(&trimmed["log-start-offset"]),
                         text(&trimmed["high-watermark"])
                     ),
+                }
+            }
+            Topic::Delete { name, yes } => {
+                let question = format!("All records of topic {name} go, for good.\n");
+                ask::agreed(&question, yes)?;
+                let deleted: Value = api.delete(&format!("/v1/topics/{name}")).await?;
+                match format {
+                    Format::Json => output::json(&deleted)?,
+                    Format::Table => println!("deleted {name}"),
                 }
             }
             Topic::List => {

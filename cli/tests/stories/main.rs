@@ -11,6 +11,7 @@ mod kcat;
 mod lifecycle;
 mod offsets;
 mod operating;
+mod topics;
 
 use std::io::Write;
 use std::path::Path;

@@ -71,6 +71,16 @@ pub struct TopicRow {
     pub settings: TopicSettings,
 }
 
+/// A topic that is no more, while some shard still holds some of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedTopic {
+    /// Its id.
+    #[serde(with = "text")]
+    pub id: TopicId,
+    /// The shard of each of its partitions.
+    pub shards: Vec<ShardId>,
+}
+
 /// What can be set of a topic; the names are Kafka's, with hyphens for dots in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
@@ -161,6 +171,18 @@ pub enum Command {
         /// Their groups, as they are with them.
         groups: Vec<GroupRow>,
     },
+    /// A topic is no more. Its shards are still to hear of it.
+    DeleteTopic {
+        /// The topic.
+        topic: TopicRow,
+        /// Its group, as it is without it.
+        group: GroupRow,
+    },
+    /// No shard holds anything of these topics any more.
+    ForgetTopics {
+        /// They.
+        topics: Vec<DeletedTopic>,
+    },
     /// A generation of a deployment, with the topics that it needs and that were not there.
     Deploy {
         /// The deployment.
@@ -204,6 +226,10 @@ pub fn apply(tables: &mut dyn Tables, entry: &Entry, effects: &mut Vec<Effect>) 
     match command.map_err(|error| Fault::damaged("an entry of the catalog", error))? {
         Command::Form { cluster } => tables::write(tables, &Key::Cluster, &Json(cluster)),
         Command::CreateTopics { topics, groups } => put_topics(tables, topics, groups, effects),
+        Command::DeleteTopic { topic, group } => topics::apply_deletion(tables, topic, group, effects),
+        Command::ForgetTopics { topics } => {
+            topics.iter().for_each(|topic| tables.delete(Key::DeletedTopic(topic.id).encode()));
+        }
         Command::Deploy { deployment, topics, groups } => {
             put_topics(tables, topics, groups, effects);
             let mut cluster = cluster(tables)?.ok_or_else(unformed)?;
@@ -307,6 +333,14 @@ pub fn deployment(
 /// A [`Fault`] of the storage.
 pub fn topics(view: &(impl View + ?Sized)) -> Result<Vec<TopicRow>, Fault> {
     all(view, 33)
+}
+
+/// Topics that are no more, of which some shard may still hold something.
+///
+/// # Errors
+/// A [`Fault`] of the storage.
+pub fn deleted_topics(view: &(impl View + ?Sized)) -> Result<Vec<DeletedTopic>, Fault> {
+    all(view, 37)
 }
 
 /// All affinity groups, by tenant and name.

@@ -1,14 +1,16 @@
-//! Making topics.
+//! Making and deleting topics.
 
 use tidemill_protocol::ids::{TopicId, TopicName};
 
 use super::{
-    Command, GroupRow, TopicRow, TopicSettings, cluster, group, groups, loads, placement, topic, topics,
+    Command, DeletedTopic, GroupRow, Json, TopicRow, TopicSettings, cluster, deployments, group, groups,
+    loads, placement, topic, topics,
 };
+use crate::effect::Effect;
 use crate::fault::Fault;
 use crate::limits;
 use crate::rejection::Rejection;
-use crate::tables::View;
+use crate::tables::{self, Key, Tables, View};
 
 /// A topic to make.
 #[derive(Debug, Clone)]
@@ -36,6 +38,57 @@ pub fn decide(view: &dyn View, new: &NewTopic) -> Result<Result<Command, Rejecti
         Ok((topic, group)) => Ok(Command::CreateTopics { topics: vec![topic], groups: vec![group] }),
         Err(rejection) => Err(rejection),
     })
+}
+
+/// Decides to delete a topic: its row, and the command. One that a plugin reads or writes stays.
+///
+/// # Errors
+/// The outer is a [`Fault`] of the storage; the inner says why it stays.
+pub fn delete(
+    view: &dyn View,
+    tenant: &str,
+    name: &str,
+) -> Result<Result<(TopicRow, Command), Rejection>, Fault> {
+    let Some(row) = topic(view, tenant, name)? else {
+        return Ok(Err(Rejection::Missing(format!("topic {name}"))));
+    };
+    for deployment in deployments(view)? {
+        let spec = &deployment.spec;
+        let reads = spec.inputs.iter().any(|input| input.topic == row.id);
+        let writes = spec.outputs.iter().chain([&spec.dead_letter]).any(|output| output.topic == row.id);
+        if reads || writes {
+            let (plugin, does) = (&deployment.name, if reads { "reads" } else { "writes to" });
+            let why = format!(
+                "plugin {plugin} {does} topic {name}: delete the plugin first (plugin delete {plugin})"
+            );
+            return Ok(Err(Rejection::InUse(why)));
+        }
+    }
+    let group = group(view, tenant, &row.group)?
+        .ok_or_else(|| Fault::damaged("the catalog", format!("topic {name} has no group")))?;
+    let group = GroupRow { topics: group.topics.saturating_sub(1), ..group };
+    Ok(Ok((row.clone(), Command::DeleteTopic { topic: row, group })))
+}
+
+/// Carries [`Command::DeleteTopic`] out.
+pub(super) fn apply_deletion(
+    tables: &mut dyn Tables,
+    topic: TopicRow,
+    group: GroupRow,
+    effects: &mut Vec<Effect>,
+) {
+    tables.delete(Key::TopicName(topic.tenant.clone(), topic.name).encode());
+    tables.delete(Key::Topic(topic.id).encode());
+    let deleted = DeletedTopic { id: topic.id, shards: group.shards.clone() };
+    tables::write(tables, &Key::DeletedTopic(topic.id), &Json(deleted));
+    let key = Key::Group(topic.tenant, topic.group);
+    // A default group stays, so that its number is not given to another one.
+    if group.topics == 0 && !group.is_default {
+        tables.delete(key.encode());
+    } else {
+        tables::write(tables, &key, &Json(group));
+    }
+    effects.push(Effect::TopicChanged { topic: topic.id });
 }
 
 /// The rows of a new topic and of its group.

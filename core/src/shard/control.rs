@@ -28,6 +28,11 @@ pub enum Control {
         /// They.
         partitions: Vec<NewPartition>,
     },
+    /// Hold these partitions no longer, nor anything that is known of them.
+    DeletePartitions {
+        /// They.
+        partitions: Vec<Deleted>,
+    },
     /// Move the log starts of partitions up. Made by [`trim::decide`].
     Trim {
         /// Where to.
@@ -71,6 +76,16 @@ pub struct NewPartition {
     pub batch_bytes_max: u32,
 }
 
+/// A partition to hold no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// The topic.
+    #[serde(with = "text")]
+    pub topic: TopicId,
+    /// The partition's number.
+    pub partition: u32,
+}
+
 /// A task to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewTask {
@@ -105,6 +120,9 @@ pub(super) fn apply(tables: &mut dyn Tables, entry: &Entry, effects: &mut Vec<Ef
         Control::CreatePartitions { partitions } => {
             partitions.iter().try_for_each(|new| create_partition(tables, new))
         }
+        Control::DeletePartitions { partitions } => {
+            partitions.iter().try_for_each(|deleted| delete_partition(tables, *deleted))
+        }
         Control::Trim { partitions } => partitions.iter().try_for_each(|trim| trim::apply(tables, trim)),
         Control::StartTasks { spec, tasks } => {
             let known = tables::read::<TaskSpec>(tables, &Key::Spec(spec.deployment))?;
@@ -128,6 +146,13 @@ fn create_partition(tables: &mut dyn Tables, new: &NewPartition) -> Result<(), F
         let row = PartitionRow { batch_bytes_max: new.batch_bytes_max, ..PartitionRow::default() };
         tables::write(tables, &key, &row);
     }
+    Ok(())
+}
+
+fn delete_partition(tables: &mut dyn Tables, deleted: Deleted) -> Result<(), Fault> {
+    let at = TopicPartition { topic: deleted.topic, partition: Partition(deleted.partition) };
+    Key::partition_prefixes(at).iter().try_for_each(|prefix| delete_all(tables, prefix))?;
+    tables.delete(Key::Partition(at).encode());
     Ok(())
 }
 

@@ -106,7 +106,7 @@ fn router(broker: Arc<Broker>) -> Router {
     Router::new()
         .route("/v1/cluster", get(cluster))
         .route("/v1/topics", get(topics::list).post(topics::create))
-        .route("/v1/topics/{name}", get(topics::describe))
+        .route("/v1/topics/{name}", get(topics::describe).delete(topics::delete))
         .route("/v1/topics/{name}/trim", post(topics::trim))
         .route("/v1/components/{digest}", put(plugins::upload).get(plugins::download))
         .route("/v1/plugins", get(plugins::list).post(plugins::deploy))

@@ -133,6 +133,15 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(view(row))))
 }
 
+/// Deletes a topic.
+pub async fn delete(
+    State(broker): State<Arc<Broker>>,
+    Path(name): Path<String>,
+) -> Result<Json<TopicView>, Problem> {
+    let row = topics::delete(&broker.catalog, &broker.shards, TENANT, &name).await?;
+    Ok(Json(view(row)))
+}
+
 /// Where a partition is to start.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -10,7 +10,7 @@ pub mod topics;
 
 use std::sync::Arc;
 
-use tidemill_core::catalog::{self, ClusterRow, Command, FEATURE_LEVEL};
+use tidemill_core::catalog::{self, ClusterRow, Command, DeletedTopic, FEATURE_LEVEL};
 use tidemill_core::effect::Effect;
 use tidemill_core::entry::Entry;
 use tidemill_core::fault::Fault;
@@ -161,6 +161,18 @@ impl Catalog {
             Ok(Ok((cluster.clone(), Some(Command::Form { cluster }))))
         })
         .await
+    }
+
+    /// Forgets topics that no shard holds anything of any more.
+    ///
+    /// # Errors
+    /// [`Refused`] when it does not, or nobody knows.
+    pub async fn forget(&self, topics: Vec<DeletedTopic>) -> Result<(), Refused> {
+        let command = (!topics.is_empty()).then_some(Command::ForgetTopics { topics });
+        self.change(|_, _| Ok(Ok(((), command)))).await.map_err(|unchanged| match unchanged {
+            Unchanged::Refused(refused) => refused,
+            Unchanged::Rejected(_) => unreachable!("nothing here is rejected"),
+        })
     }
 
     /// A producer id that nobody else has; `wide` for one that may have many batches in flight.

@@ -9,7 +9,7 @@ use tidemill_core::catalog::{self, Deployment, TopicRow};
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{DeploymentId, Generation, ShardId, TaskId};
 use tidemill_core::rows::TaskRow;
-use tidemill_core::shard::control::{Control, NewPartition, NewTask};
+use tidemill_core::shard::control::{Control, Deleted, NewPartition, NewTask};
 use tidemill_core::tables::{self, Key, View, end_of_prefix};
 use tidemill_protocol::ids::{Offset, Partition, TopicPartition};
 
@@ -31,6 +31,7 @@ pub async fn all(catalog: &Catalog, shards: &[Arc<Shard>]) -> Result<(), Refused
     for deployment in catalog::deployments(&catalog.view())? {
         start_tasks(shards, &deployment).await?;
     }
+    delete_partitions(catalog, shards).await?;
     let known: BTreeSet<_> =
         catalog::deployments(&catalog.view())?.into_iter().map(|deployment| deployment.id).collect();
     for shard in shards {
@@ -94,6 +95,27 @@ pub async fn create_partitions(
     let commands =
         missing.into_iter().map(|(shard, partitions)| (shard, Control::CreatePartitions { partitions }));
     command_all(shards, commands).await
+}
+
+/// Has the shards forget topics that are no more, and then the catalog.
+///
+/// # Errors
+/// [`Refused`] when a shard or the catalog does not take it.
+pub async fn delete_partitions(catalog: &Catalog, shards: &[Arc<Shard>]) -> Result<(), Refused> {
+    let deleted = catalog::deleted_topics(&catalog.view())?;
+    let mut held: BTreeMap<ShardId, Vec<Deleted>> = BTreeMap::new();
+    for topic in &deleted {
+        for (partition, shard) in (0..).zip(&topic.shards) {
+            let at = TopicPartition { topic: topic.id, partition: Partition(partition) };
+            if find(shards, *shard)?.partition(at)?.is_some() {
+                held.entry(*shard).or_default().push(Deleted { topic: topic.id, partition });
+            }
+        }
+    }
+    let commands =
+        held.into_iter().map(|(shard, partitions)| (shard, Control::DeletePartitions { partitions }));
+    command_all(shards, commands).await?;
+    catalog.forget(deleted).await
 }
 
 /// Starts the tasks of a deployment's newest generation that their shards do not run yet.

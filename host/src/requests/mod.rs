@@ -10,6 +10,7 @@
 
 mod create_topics;
 mod delete_records;
+mod delete_topics;
 mod fetch;
 mod find_coordinator;
 mod init_producer_id;
@@ -154,6 +155,9 @@ impl Requests {
             }
             Request::CreateTopics(request) => {
                 Box::pin(async move { create_topics::answer(&this, &session, request).await })
+            }
+            Request::DeleteTopics(request) => {
+                Box::pin(async move { delete_topics::answer(&this, &session, request).await })
             }
             Request::DeleteRecords(request) => {
                 Box::pin(async move { delete_records::answer(&this, &session, &request).await })

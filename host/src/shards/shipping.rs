@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemill_core::catalog::topic_by_id;
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{LogIndex, ShardId, StepNumber, TaskId};
 use tidemill_core::rows::{LinkRow, PendingRow};
@@ -16,10 +17,12 @@ use tidemill_core::shard::Deciding;
 use tidemill_core::shard::ship::{self, Reception, Shipment, Shipped};
 use tidemill_core::shard::step;
 use tidemill_core::tables::{Key, Row, View, end_of_prefix};
+use tidemill_protocol::ids::TopicPartition;
 use tidemill_storage::log::Payload;
 
 use super::leader::Refused;
 use super::shard::Shard;
+use crate::catalog::Catalog;
 use crate::metrics::Metrics;
 use crate::reserve::Reserve;
 
@@ -35,6 +38,7 @@ pub async fn run(
     world: World,
     source: Arc<Shard>,
     target: Arc<Shard>,
+    catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
     reserve: Arc<Reserve>,
 ) {
@@ -56,7 +60,7 @@ pub async fn run(
             continue;
         }
         reserve.room().await;
-        if let Err(refused) = ship(&source, &target, round, &mut told, &metrics).await {
+        if let Err(refused) = ship(&source, &target, &catalog, round, &mut told, &metrics).await {
             tracing::debug!(from = source.id.0, to = target.id.0, %refused, "shipping waits");
             world.clock.sleep(PAUSE).await;
         }
@@ -114,6 +118,7 @@ fn read(source: &Shard, index: LogIndex, to: ShardId) -> Result<Vec<Shipment>, F
 async fn ship(
     source: &Shard,
     target: &Shard,
+    catalog: &Catalog,
     round: Vec<Pending>,
     told: &mut BTreeMap<TaskId, StepNumber>,
     metrics: &Metrics,
@@ -128,7 +133,10 @@ async fn ship(
     let mut halted = Vec::new();
     for pending in round {
         let answers: Vec<_> = receptions.by_ref().take(pending.shipments.len()).collect();
-        let is_there = answers.iter().all(|answer| has_arrived(&pending, *answer));
+        let mut is_there = true;
+        for (shipment, answer) in pending.shipments.iter().zip(&answers) {
+            is_there &= has_arrived(&pending, *answer) || is_gone(catalog, shipment.batch.at, *answer)?;
+        }
         if is_there && !halted.contains(&pending.task) {
             metrics.shipped(answers.iter().filter(|answer| **answer == Reception::Taken).count());
             arrived.push(Shipped { to: target.id, task: pending.task, step: pending.step });
@@ -142,6 +150,11 @@ async fn ship(
     }
     // What halted waits for its partition, or for what lies before it.
     if halted.is_empty() { Ok(()) } else { Err(Refused::NotLeader) }
+}
+
+/// Whether a batch has nowhere to go: its topic was deleted.
+fn is_gone(catalog: &Catalog, at: TopicPartition, answer: Reception) -> Result<bool, Fault> {
+    Ok(answer == Reception::NoPartition && topic_by_id(&catalog.view(), at.topic)?.is_none())
 }
 
 fn has_arrived(pending: &Pending, answer: Reception) -> bool {

@@ -105,6 +105,12 @@ fn leave_out(response: &mut Response, version: i16) {
             let topics = metadata.topics.iter_mut().filter(|_| version < 8);
             topics.for_each(|it| it.topic_authorized_operations = OPERATIONS_UNKNOWN);
         }
+        Response::DeleteTopics(deleted) => {
+            for topic in &mut deleted.responses {
+                topic.topic_id = if version < 6 { uuid::Uuid::nil() } else { topic.topic_id };
+                topic.error_message = topic.error_message.take().filter(|_| version >= 5);
+            }
+        }
         Response::OffsetFetch(offsets) => single::of_one_group(offsets, version),
         Response::FindCoordinator(found) => single::of_one_key(found, version),
         Response::Produce(_)

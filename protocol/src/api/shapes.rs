@@ -120,6 +120,10 @@ pub(super) const CREATE_TOPICS_RESPONSE: Shape = &[
     ]),
 ];
 
+pub(super) const DELETE_TOPICS_REQUEST: Shape = &[Since(6, &Array(&[Text, UUID])), Within(1, 5, &Texts), I32];
+pub(super) const DELETE_TOPICS_RESPONSE: Shape =
+    &[I32, Array(&[Text, Since(6, &UUID), I16, Since(5, &Text)])];
+
 pub(super) const INIT_PRODUCER_ID_REQUEST: Shape = &[Text, I32, Since(3, &I64), Since(3, &I16)];
 pub(super) const INIT_PRODUCER_ID_RESPONSE: Shape = &[I32, I16, I64, I16];
 

@@ -136,6 +136,7 @@ speak! {
     10 FindCoordinator 0..=4 flexible 3 (FindCoordinatorRequest FIND_COORDINATOR_REQUEST) (FindCoordinatorResponse FIND_COORDINATOR_RESPONSE)
     18 ApiVersions 0..=3 flexible 3 (ApiVersionsRequest API_VERSIONS_REQUEST) (ApiVersionsResponse API_VERSIONS_RESPONSE)
     19 CreateTopics 2..=7 flexible 5 (CreateTopicsRequest CREATE_TOPICS_REQUEST) (CreateTopicsResponse CREATE_TOPICS_RESPONSE)
+    20 DeleteTopics 1..=6 flexible 4 (DeleteTopicsRequest DELETE_TOPICS_REQUEST) (DeleteTopicsResponse DELETE_TOPICS_RESPONSE)
     21 DeleteRecords 0..=2 flexible 2 (DeleteRecordsRequest DELETE_RECORDS_REQUEST) (DeleteRecordsResponse DELETE_RECORDS_RESPONSE)
     22 InitProducerId 0..=4 flexible 2 (InitProducerIdRequest INIT_PRODUCER_ID_REQUEST) (InitProducerIdResponse INIT_PRODUCER_ID_RESPONSE)
 }

@@ -64,6 +64,7 @@ pub async fn answer(inside: &Inside, head: &Envelope, request: Request, address:
         Request::FindCoordinator(_) | Request::OffsetCommit(_) | Request::OffsetFetch(_) => {
             panic!("our client commits no offsets")
         }
+        Request::DeleteTopics(_) => panic!("our client deletes no topics"),
         Request::DeleteRecords(_) => panic!("our client deletes no records"),
     })
 }
