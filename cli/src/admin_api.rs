@@ -85,10 +85,24 @@ impl AdminApi {
         read(self.call(Method::POST, path, body.into(), true).await?)
     }
 
+    /// Sends changes of what is in a place, and reads what it is then.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no answer, or a problem.
+    pub async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        document: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(document).context("a document is plain data")?;
+        read(self.call(Method::PATCH, path, body.into(), true).await?)
+    }
+
     /// Removes what is in a place, and reads what is said of it.
     ///
     /// # Errors
     /// [`Failure`] when there is no answer, or a problem.
+
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         read(self.call(Method::DELETE, path, Bytes::new(), false).await?)
     }

@@ -30,6 +30,8 @@ pub const STREAM_REQUESTS_MAX: usize = 1_024;
 pub const PRODUCE_PENDING_BYTES_MAX: usize = 256 * MIB;
 /// The least reserve of a disk, in bytes: what was accepted and is not written yet has to fit.
 pub const RESERVE_BYTES_MIN: u64 = 384 << 20;
+/// `retention.ms` of a topic that says nothing: seven days, as Kafka's.
+pub const RETENTION_MS_DEFAULT: i64 = 7 * 24 * 60 * 60 * 1_000;
 /// Each of the files of zeros that give room when somebody else filled the disk, in bytes; whole MiB.
 pub const BALLAST_BYTES: u64 = 64 << 20;
 /// The longest wait of a fetch.

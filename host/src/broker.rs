@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::plugins::Plugins;
 use crate::requests::Requests;
 use crate::reserve::Reserve;
+use crate::retention;
 use crate::shards::machine::ShardMachine;
 use crate::shards::{Refused, Shard, shipping};
 use crate::tasks::Tasks;
@@ -42,6 +43,8 @@ pub struct BrokerOptions {
     pub shards: u16,
     /// Free bytes of the disk under which producers are refused and tasks rest; 0 for none.
     pub reserve_bytes: u64,
+    /// How often it is looked for records that have expired.
+    pub retention_interval: Duration,
     /// How logs are kept.
     pub log: LogOptions,
 }
@@ -189,6 +192,9 @@ impl Broker {
             reserve: reserve.clone(),
             order: tokio::sync::Mutex::default(),
         });
+        let expiring =
+            retention::run(world.clone(), catalog.clone(), shards.clone(), options.retention_interval);
+        world.spawner.task("retention", Box::pin(expiring));
         world.spawner.task("lag", Box::pin(plugins.clone().watch_lag(LAG_EVERY)));
         let lock = Mutex::new(Some(lock));
         Ok(Arc::new(Broker {

@@ -31,6 +31,7 @@ pub mod offsets;
 pub mod plugins;
 pub mod requests;
 pub mod reserve;
+pub mod retention;
 pub mod server;
 pub mod shards;
 pub mod tasks;

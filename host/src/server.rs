@@ -96,6 +96,7 @@ pub async fn serve(
     let options = BrokerOptions {
         folder: config.data.clone(),
         shards: config.cluster.shards,
+        retention_interval: config.storage.retention_interval,
         reserve_bytes: config.storage.reserve_bytes,
         log: LogOptions {
             segment_bytes: config.storage.segment_bytes,

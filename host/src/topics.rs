@@ -1,4 +1,4 @@
-//! Making and deleting topics, whoever asks: a request of Kafka's protocol, or the admin API.
+//! Making, altering and deleting topics, whoever asks: a request of Kafka's protocol, or the admin API.
 
 use std::sync::Arc;
 
@@ -52,6 +52,26 @@ pub async fn create(
 pub fn check(catalog: &Catalog, world: &World, wanted: &Wanted) -> Result<TopicRow, Unchanged> {
     let new = new_topic(world, wanted)?;
     Ok(decide(&catalog.view(), &new)?.map(|command| row_of(&command))?)
+}
+
+/// Sets or unsets settings of a topic; when it returns they are in force. With `dry`, changes nothing.
+///
+/// # Errors
+/// [`Unchanged`] when they stay as they are, or nobody knows.
+pub async fn alter(
+    catalog: &Catalog,
+    shards: &[Arc<Shard>],
+    (tenant, name): (&str, &str),
+    changes: &[(String, Option<String>)],
+    dry: bool,
+) -> Result<TopicRow, Unchanged> {
+    if dry {
+        return Ok(topics::alter(&catalog.view(), tenant, name, changes)??.0);
+    }
+    let row = catalog.change(|view, _| topics::alter(view, tenant, name, changes)).await?;
+    reconcile::create_partitions(catalog, shards, std::slice::from_ref(&row)).await?;
+    tracing::info!(topic = name, ?changes, "altered");
+    Ok(row)
 }
 
 /// Deletes a topic; when it returns, nothing of it can be read or written.

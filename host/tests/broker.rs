@@ -36,8 +36,13 @@ fn real_world() -> World {
 async fn open(folder: &Path) -> Arc<Broker> {
     let runtime = Runtime::new(RuntimeOptions { instances: 64, code: CodeOptions::default() }).unwrap();
     let tools = Tools { runtime, compiler: Arc::new(InProcess { code: CodeOptions::default() }) };
-    let options =
-        BrokerOptions { folder: folder.to_owned(), shards: 3, reserve_bytes: 0, log: LogOptions::default() };
+    let options = BrokerOptions {
+        folder: folder.to_owned(),
+        shards: 3,
+        reserve_bytes: 0,
+        retention_interval: std::time::Duration::from_secs(300),
+        log: LogOptions::default(),
+    };
     let on_fault = Arc::new(|fault| panic!("{fault}"));
     Broker::open(options, real_world(), tools, Arc::new(Metrics::default()), on_fault).await.unwrap()
 }
@@ -253,6 +258,7 @@ async fn a_second_broker_on_the_same_folder_is_refused() {
         folder: folder.path().to_owned(),
         shards: 1,
         reserve_bytes: 0,
+        retention_interval: std::time::Duration::from_secs(300),
         log: LogOptions::default(),
     };
     let second =

@@ -75,6 +75,11 @@ fn requests() -> Vec<Request> {
         Request::OffsetCommit(
             m::OffsetCommitRequest::default().with_generation_id_or_member_epoch(-1).with_topics(vec![noted]),
         ),
+        Request::DescribeConfigs(m::DescribeConfigsRequest::default().with_include_synonyms(true)),
+        Request::IncrementalAlterConfigs(
+            m::IncrementalAlterConfigsRequest::default().with_validate_only(true),
+        ),
+        Request::CreatePartitions(m::CreatePartitionsRequest::default().with_timeout_ms(9)),
         Request::DeleteTopics(
             m::DeleteTopicsRequest::default().with_timeout_ms(9).with_topic_names(vec![name("orders")]),
         ),
@@ -164,6 +169,11 @@ fn responses() -> Vec<Response> {
         Response::InitProducerId(InitProducerIdResponse::default().with_producer_id(5.into())),
         Response::OffsetCommit(m::OffsetCommitResponse::default().with_throttle_time_ms(1)),
         Response::OffsetFetch(m::OffsetFetchResponse::default().with_groups(vec![committed])),
+        Response::DescribeConfigs(m::DescribeConfigsResponse::default().with_throttle_time_ms(3)),
+        Response::IncrementalAlterConfigs(
+            m::IncrementalAlterConfigsResponse::default().with_throttle_time_ms(3),
+        ),
+        Response::CreatePartitions(m::CreatePartitionsResponse::default().with_throttle_time_ms(3)),
         Response::DeleteTopics(m::DeleteTopicsResponse::default().with_responses(vec![
             m::delete_topics_response::DeletableTopicResult::default().with_name(Some(name("orders"))),
         ])),

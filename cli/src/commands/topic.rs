@@ -1,5 +1,6 @@
-//! `topic`: create, list, describe, trim, delete.
+//! `topic`: create, list, describe, alter, trim, delete.
 
+use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -21,6 +22,10 @@ tidemill topic create payments --partitions 4 --affinity customers")]
     #[command(after_help = "Examples:\n  tidemill topic trim orders --partition 2 --before-offset 100\n  \
 tidemill topic trim orders --partition 2 --before-time 2017-01-01T00:00:00Z")]
     Trim(Trim),
+    /// Set settings of a topic by their Kafka's names, or set them back to their defaults.
+    #[command(after_help = "Examples:\n  tidemill topic alter orders --set retention.ms=86400000\n  \
+tidemill topic alter orders --unset retention.ms")]
+    Alter(Alter),
     /// Delete a topic with all its records, for good.
     #[command(
         after_help = "One that a plugin reads or writes stays: delete the plugin first.\n\nExample:\n  tidemill topic delete orders --yes"
@@ -55,6 +60,32 @@ pub struct Create {
     /// The largest batch that it takes, in bytes.
     #[arg(long, value_name = "BYTES")]
     max_message_bytes: Option<u32>,
+}
+
+/// Settings of a topic to change.
+#[derive(Debug, Args)]
+pub struct Alter {
+    /// The topic.
+    name: String,
+    /// A setting and its value; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE", required_unless_present = "unset")]
+    set: Vec<String>,
+    /// A setting that is to be as its default again; may be given several times.
+    #[arg(long, value_name = "KEY")]
+    unset: Vec<String>,
+}
+
+impl Alter {
+    fn document(&self) -> Result<Value, Failure> {
+        let mut changes = serde_json::Map::new();
+        for setting in &self.set {
+            let pair = setting.split_once('=');
+            let (key, value) = pair.ok_or_else(|| anyhow!("--set {setting}: use KEY=VALUE"))?;
+            changes.insert(key.to_owned(), value.into());
+        }
+        changes.extend(self.unset.iter().map(|key| (key.clone(), Value::Null)));
+        Ok(Value::Object(changes))
+    }
 }
 
 /// A partition to trim.
@@ -123,6 +154,14 @@ impl Topic {
                     ),
                 }
             }
+            Topic::Alter(alter) => {
+                let path = format!("/v1/topics/{}/settings", alter.name);
+                let altered: Value = api.patch(&path, &alter.document()?).await?;
+                match format {
+                    Format::Json => output::json(&altered)?,
+                    Format::Table => configs(&altered)?,
+                }
+            }
             Topic::Delete { name, yes } => {
                 let question = format!("All records of topic {name} go, for good.\n");
                 ask::agreed(&question, yes)?;
@@ -157,6 +196,8 @@ async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Fail
         return Ok(output::json(&topic)?);
     }
     println!("{name} (id {}, affinity {})", text(&topic["id"]), text(&topic["affinity"]));
+    configs(&topic)?;
+    println!();
     let state = topic["state"].as_array().cloned().unwrap_or_default();
     let rows: Vec<_> = state
         .iter()
@@ -165,6 +206,14 @@ async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Fail
         })
         .collect();
     Ok(output::table(&["PARTITION", "SHARD", "START", "HIGH WATERMARK"], &rows)?)
+}
+
+fn configs(topic: &Value) -> Result<(), Failure> {
+    let source = |row: &Value| if row["explicit"] == true { "topic" } else { "default" }.to_owned();
+    let configs = topic["configs"].as_array().cloned().unwrap_or_default();
+    let rows: Vec<_> =
+        configs.iter().map(|row| vec![text(&row["name"]), text(&row["value"]), source(row)]).collect();
+    Ok(output::table(&["SETTING", "VALUE", "FROM"], &rows)?)
 }
 
 /// A value as a cell of a table.

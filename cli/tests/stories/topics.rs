@@ -1,17 +1,31 @@
-//! Topics that go, and come again as others.
+//! Topics that go, and come again as others; their settings; records that expire.
 
+use std::io::Write as _;
+use std::process::Stdio;
 use std::time::Duration;
 
-use tidemill_protocol::api::messages::DeleteTopicsRequest;
+use tidemill_protocol::api::messages::create_partitions_request::CreatePartitionsTopic;
 use tidemill_protocol::api::messages::delete_topics_request::DeleteTopicState;
-use tidemill_protocol::api::{Request, Response};
+use tidemill_protocol::api::messages::describe_configs_request::DescribeConfigsResource;
+use tidemill_protocol::api::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use tidemill_protocol::api::messages::{
+    CreatePartitionsRequest, DeleteTopicsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest,
+};
+use tidemill_protocol::api::{Request, Response, StrBytes};
 use tidemill_protocol::error::ErrorCode;
 use xtask::kafka::{Connection, name};
 use xtask::places;
+use xtask::process::Broker;
 
 use crate::{broker, consume, produce, values};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
 
 #[test]
 fn a_topic_goes_with_all_that_was_known_of_it() {
@@ -92,4 +106,109 @@ fn kafkas_clients_delete_topics_by_name_and_by_id() {
     let by_name = vec![DeleteTopicState::default().with_name(Some(name("c")))];
     assert_eq!(delete(6, DeleteTopicsRequest::default().with_topics(by_name)), [(Some("c".to_owned()), 0)]);
     assert_eq!(broker.json(&["topic", "list"]).unwrap().as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn settings_are_shown_altered_and_refused() {
+    let (_folder, mut broker) = broker(&["listen.tcp=127.0.0.1:0"]);
+    broker.run(&["topic", "create", "orders", "--partitions", "3"]).unwrap();
+    let value = |broker: &Broker, name: &str| {
+        let topic = broker.json(&["topic", "describe", "orders"]).unwrap();
+        let configs = topic["configs"].as_array().unwrap().clone();
+        let found = configs.into_iter().find(|config| config["name"] == name).unwrap();
+        (found["value"].as_str().unwrap().to_owned(), found["explicit"].as_bool().unwrap())
+    };
+    assert_eq!(value(&broker, "retention.ms"), ("604800000".to_owned(), false));
+    broker
+        .run(&["topic", "alter", "orders", "--set", "max.message.bytes=2000", "--set", "retention.ms=-1"])
+        .unwrap();
+    let large = format!("{}\n", "x".repeat(4_000));
+    let mut command = broker.command();
+    command.args(["produce", "orders"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(large.as_bytes()).unwrap();
+    let refused = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("refused: 1"), "{said}");
+    for (change, why) in [("retention.ms=soon", "milliseconds"), ("flush.ms=1", "no such setting")] {
+        let refused = broker.run(&["topic", "alter", "orders", "--set", change]).unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    broker.kill().unwrap();
+    broker.restart().unwrap();
+    assert_eq!(value(&broker, "retention.ms"), ("-1".to_owned(), true));
+    broker.run(&["topic", "alter", "orders", "--unset", "max.message.bytes"]).unwrap();
+    assert_eq!(value(&broker, "max.message.bytes"), ("1114112".to_owned(), false));
+    produce(&broker, &["orders"], &large);
+    assert_eq!(consume(&broker, "orders").len(), 1);
+
+    let mut connection = Connection::to(broker.address("tcp").unwrap()).unwrap();
+    let resource =
+        DescribeConfigsResource::default().with_resource_type(2).with_resource_name(text("orders"));
+    let wanted = DescribeConfigsRequest::default().with_resources(vec![resource]).with_include_synonyms(true);
+    for version in 1..=4 {
+        let Response::DescribeConfigs(answer) =
+            connection.ask(version, Request::DescribeConfigs(wanted.clone())).unwrap()
+        else {
+            panic!("another answer");
+        };
+        let configs = &answer.results[0].configs;
+        let shown = configs.iter().find(|config| &*config.name == "retention.ms").unwrap();
+        assert_eq!((shown.value.as_deref(), shown.config_source), (Some("-1"), 1), "version {version}");
+        assert_eq!(shown.synonyms.len(), 2);
+        let plain = configs.iter().find(|config| &*config.name == "cleanup.policy").unwrap();
+        assert_eq!((plain.value.as_deref(), plain.config_source), (Some("delete"), 5));
+    }
+    let mut alter = |kind: i8, topic: &str, operation: i8, setting: &str, value: &str, dry: bool| {
+        let config = AlterableConfig::default().with_name(text(setting)).with_config_operation(operation);
+        let resource =
+            AlterConfigsResource::default().with_resource_type(kind).with_resource_name(text(topic));
+        let resource = resource.with_configs(vec![config.with_value(Some(text(value)))]);
+        let request = IncrementalAlterConfigsRequest::default().with_validate_only(dry);
+        let request = Request::IncrementalAlterConfigs(request.with_resources(vec![resource]));
+        match connection.ask(1, request).unwrap() {
+            Response::IncrementalAlterConfigs(answer) => answer.responses[0].error_code,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(alter(2, "orders", 0, "retention.ms", "5000", true), 0);
+    assert_eq!(alter(2, "orders", 0, "cleanup.policy", "compact", false), ErrorCode::INVALID_CONFIG.0);
+    assert_eq!(alter(2, "orders", 2, "cleanup.policy", "compact", false), ErrorCode::INVALID_CONFIG.0);
+    assert_eq!(alter(2, "nobody", 0, "retention.ms", "5000", false), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0);
+    assert_eq!(alter(4, "1", 0, "retention.ms", "5000", false), ErrorCode::INVALID_REQUEST.0);
+    assert_eq!(alter(2, "orders", 1, "retention.ms", "", false), 0);
+    let more = CreatePartitionsTopic::default().with_name(name("orders")).with_count(9);
+    let request = Request::CreatePartitions(CreatePartitionsRequest::default().with_topics(vec![more]));
+    let Response::CreatePartitions(answer) = connection.ask(3, request).unwrap() else {
+        panic!("another answer")
+    };
+    assert_eq!(answer.results[0].error_code, ErrorCode::INVALID_PARTITIONS.0);
+    assert!(answer.results[0].error_message.as_deref().unwrap().contains("Make a topic with 9 partitions"));
+    assert_eq!(value(&broker, "retention.ms"), ("604800000".to_owned(), false));
+}
+
+#[test]
+fn records_expire_by_append_time() {
+    let (_folder, broker) = broker(&["storage.retention-interval=200ms"]);
+    broker.run(&["topic", "create", "orders"]).unwrap();
+    broker.run(&["topic", "create", "kept"]).unwrap();
+    for number in 0..5 {
+        produce(&broker, &["orders"], &format!("old {number}\n"));
+    }
+    produce(&broker, &["kept"], "old\n");
+    std::thread::sleep(Duration::from_millis(3_500));
+    broker.run(&["topic", "alter", "orders", "--set", "retention.ms=3000"]).unwrap();
+    produce(&broker, &["orders"], "new\n");
+    let start = std::time::Instant::now();
+    let log_start =
+        || broker.json(&["topic", "describe", "orders"]).unwrap()["state"][0]["log-start-offset"].clone();
+    while log_start() != 5 {
+        assert!(start.elapsed() < Duration::from_secs(2), "{}", log_start());
+    }
+    assert_eq!(values(&consume(&broker, "orders")), ["new"]);
+    assert_eq!(values(&consume(&broker, "kept")), ["old"]);
+    while log_start() != 6 {
+        assert!(start.elapsed() < PATIENCE);
+    }
+    assert_eq!(consume(&broker, "orders").len(), 0);
 }

@@ -189,7 +189,7 @@ fn output(view: &dyn View, row: &TopicRow) -> Result<Output, Fault> {
         topic: row.id,
         name: row.name.clone(),
         shards: shards_of(view, row)?,
-        batch_bytes_max: row.settings.max_message_bytes,
+        batch_bytes_max: row.settings.max_message_bytes(),
     })
 }
 
@@ -222,7 +222,10 @@ fn dead_letter(
         id: request.dead_letter,
         partitions: read.partitions,
         affinity: Some(read.group.clone()),
-        settings: TopicSettings { max_message_bytes: limits::BATCH_BYTES_MAX as u32 },
+        settings: TopicSettings {
+            max_message_bytes: Some(limits::BATCH_BYTES_MAX as u32),
+            retention_ms: None,
+        },
     };
     let (row, group) = match topics::plan(view, &new)? {
         Ok(rows) => rows,
@@ -232,7 +235,7 @@ fn dead_letter(
         topic: row.id,
         name: row.name.clone(),
         shards: group.shards.clone(),
-        batch_bytes_max: row.settings.max_message_bytes,
+        batch_bytes_max: row.settings.max_message_bytes(),
     };
     Ok(Ok((output, Some((row, group)))))
 }

@@ -10,6 +10,7 @@
 pub mod deploy;
 pub mod lifecycle;
 pub mod placement;
+pub mod settings;
 pub mod topics;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,8 @@ use crate::seams::Timestamp;
 use crate::tables::{self, Key, Row, Tables, View, end_of_prefix};
 use crate::task::TaskSpec;
 use crate::text;
+
+pub use settings::TopicSettings;
 
 /// Until there are tenants, everything belongs to this one.
 pub const DEFAULT_TENANT: &str = "default";
@@ -79,20 +82,6 @@ pub struct DeletedTopic {
     pub id: TopicId,
     /// The shard of each of its partitions.
     pub shards: Vec<ShardId>,
-}
-
-/// What can be set of a topic; the names are Kafka's, with hyphens for dots in JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
-pub struct TopicSettings {
-    /// `max.message.bytes`: the largest batch it takes, in bytes.
-    pub max_message_bytes: u32,
-}
-
-impl Default for TopicSettings {
-    fn default() -> Self {
-        TopicSettings { max_message_bytes: crate::limits::BATCH_BYTES_DEFAULT as u32 }
-    }
 }
 
 /// An affinity group: partition *i* of all its topics lies in one shard.
@@ -178,6 +167,11 @@ pub enum Command {
         /// Its group, as it is without it.
         group: GroupRow,
     },
+    /// A topic has other settings.
+    AlterTopic {
+        /// The topic, as it is with them.
+        topic: TopicRow,
+    },
     /// No shard holds anything of these topics any more.
     ForgetTopics {
         /// They.
@@ -227,6 +221,11 @@ pub fn apply(tables: &mut dyn Tables, entry: &Entry, effects: &mut Vec<Effect>) 
         Command::Form { cluster } => tables::write(tables, &Key::Cluster, &Json(cluster)),
         Command::CreateTopics { topics, groups } => put_topics(tables, topics, groups, effects),
         Command::DeleteTopic { topic, group } => topics::apply_deletion(tables, topic, group, effects),
+        Command::AlterTopic { topic } => {
+            if topic_by_id(tables, topic.id)?.is_some() {
+                put_topics(tables, vec![topic], Vec::new(), effects);
+            }
+        }
         Command::ForgetTopics { topics } => {
             topics.iter().for_each(|topic| tables.delete(Key::DeletedTopic(topic.id).encode()));
         }

@@ -1,4 +1,4 @@
-//! Making and deleting topics.
+//! Making, altering and deleting topics.
 
 use tidemill_protocol::ids::{TopicId, TopicName};
 
@@ -38,6 +38,29 @@ pub fn decide(view: &dyn View, new: &NewTopic) -> Result<Result<Command, Rejecti
         Ok((topic, group)) => Ok(Command::CreateTopics { topics: vec![topic], groups: vec![group] }),
         Err(rejection) => Err(rejection),
     })
+}
+
+/// Decides about other settings of a topic: its row with them, and the command, if they are others.
+///
+/// # Errors
+/// The outer is a [`Fault`] of the storage; the inner says why they stay as they are.
+pub fn alter(
+    view: &dyn View,
+    tenant: &str,
+    name: &str,
+    changes: &[(String, Option<String>)],
+) -> Result<Result<(TopicRow, Option<Command>), Rejection>, Fault> {
+    let Some(known) = topic(view, tenant, name)? else {
+        return Ok(Err(Rejection::Missing(format!("topic {name}"))));
+    };
+    let mut row = known.clone();
+    for (setting, value) in changes {
+        if let Err(rejection) = row.settings.set(setting, value.as_deref()) {
+            return Ok(Err(rejection));
+        }
+    }
+    let command = (row != known).then(|| Command::AlterTopic { topic: row.clone() });
+    Ok(Ok((row, command)))
 }
 
 /// Decides to delete a topic: its row, and the command. One that a plugin reads or writes stays.
@@ -110,10 +133,8 @@ pub(super) fn plan(
             limits::TENANT_TOPICS_MAX
         )));
     }
-    let batch_bytes = new.settings.max_message_bytes as usize;
-    if !(1..=limits::BATCH_BYTES_MAX).contains(&batch_bytes) {
-        let most = limits::BATCH_BYTES_MAX;
-        return reject(Rejection::Setting(format!("max.message.bytes {batch_bytes}: use 1 to {most}")));
+    if let Err(rejection) = new.settings.check() {
+        return reject(rejection);
     }
     let mut joined = match &new.affinity {
         Some(name) => match group(view, &new.tenant, name)? {

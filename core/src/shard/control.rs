@@ -28,6 +28,11 @@ pub enum Control {
         /// They.
         partitions: Vec<NewPartition>,
     },
+    /// Take batches of other sizes than before into these partitions.
+    AlterPartitions {
+        /// They, those that are here.
+        partitions: Vec<NewPartition>,
+    },
     /// Hold these partitions no longer, nor anything that is known of them.
     DeletePartitions {
         /// They.
@@ -120,6 +125,9 @@ pub(super) fn apply(tables: &mut dyn Tables, entry: &Entry, effects: &mut Vec<Ef
         Control::CreatePartitions { partitions } => {
             partitions.iter().try_for_each(|new| create_partition(tables, new))
         }
+        Control::AlterPartitions { partitions } => {
+            partitions.iter().try_for_each(|altered| alter_partition(tables, altered))
+        }
         Control::DeletePartitions { partitions } => {
             partitions.iter().try_for_each(|deleted| delete_partition(tables, *deleted))
         }
@@ -145,6 +153,15 @@ fn create_partition(tables: &mut dyn Tables, new: &NewPartition) -> Result<(), F
     if tables::read::<PartitionRow>(tables, &key)?.is_none() {
         let row = PartitionRow { batch_bytes_max: new.batch_bytes_max, ..PartitionRow::default() };
         tables::write(tables, &key, &row);
+    }
+    Ok(())
+}
+
+fn alter_partition(tables: &mut dyn Tables, altered: &NewPartition) -> Result<(), Fault> {
+    let key =
+        Key::Partition(TopicPartition { topic: altered.topic, partition: Partition(altered.partition) });
+    if let Some(row) = tables::read::<PartitionRow>(tables, &key)? {
+        tables::write(tables, &key, &PartitionRow { batch_bytes_max: altered.batch_bytes_max, ..row });
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ pub mod topics;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
-use axum::routing::{get, post, put};
+use axum::routing::{get, patch, post, put};
 use axum::{Json, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
@@ -107,6 +107,7 @@ fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/cluster", get(cluster))
         .route("/v1/topics", get(topics::list).post(topics::create))
         .route("/v1/topics/{name}", get(topics::describe).delete(topics::delete))
+        .route("/v1/topics/{name}/settings", patch(topics::alter))
         .route("/v1/topics/{name}/trim", post(topics::trim))
         .route("/v1/components/{digest}", put(plugins::upload).get(plugins::download))
         .route("/v1/plugins", get(plugins::list).post(plugins::deploy))

@@ -1,5 +1,6 @@
 //! Topics.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -7,6 +8,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tidemill_core::catalog::settings::Shown;
 use tidemill_core::catalog::{self, TopicRow, TopicSettings};
 use tidemill_core::shard::trim::Trim;
 use tidemill_protocol::ids::{Partition, TopicPartition};
@@ -51,7 +53,10 @@ pub struct TopicView {
     id: String,
     partitions: u32,
     affinity: String,
+    /// What somebody set.
     settings: TopicSettings,
+    /// All settings, by their Kafka's names.
+    configs: Vec<Shown>,
     /// Its partitions, where it is described.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     state: Vec<PartitionView>,
@@ -73,6 +78,7 @@ fn view(row: TopicRow) -> TopicView {
         name: row.name,
         partitions: row.partitions,
         affinity: row.group,
+        configs: row.settings.shown(),
         settings: row.settings,
         state: Vec::new(),
     }
@@ -131,6 +137,20 @@ pub async fn create(
     broker.reserve.check().map_err(Unchanged::from)?;
     let row = topics::create(&broker.catalog, &broker.shards, &broker.world, &wanted).await?;
     Ok((StatusCode::CREATED, Json(view(row))))
+}
+
+/// Sets settings by their Kafka's names, or with null unsets them.
+pub async fn alter(
+    State(broker): State<Arc<Broker>>,
+    Path(name): Path<String>,
+    Query(how): Query<How>,
+    body: Result<Json<BTreeMap<String, Option<String>>>, JsonRejection>,
+) -> Result<Json<TopicView>, Problem> {
+    let Json(changes) = body?;
+    let changes: Vec<_> = changes.into_iter().collect();
+    let of = (TENANT, name.as_str());
+    let row = topics::alter(&broker.catalog, &broker.shards, of, &changes, how.dry_run).await?;
+    Ok(Json(view(row)))
 }
 
 /// Deletes a topic.

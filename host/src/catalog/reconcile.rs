@@ -68,7 +68,7 @@ fn deployments_in(shard: &Shard) -> Result<BTreeSet<DeploymentId>, Fault> {
     Ok(found)
 }
 
-/// Makes the partitions of topics that their shards do not hold yet.
+/// Makes the partitions of topics that their shards do not hold yet, and alters those that they hold otherwise.
 ///
 /// # Errors
 /// [`Refused`] when a shard does not take it.
@@ -78,23 +78,26 @@ pub async fn create_partitions(
     topics: &[TopicRow],
 ) -> Result<(), Refused> {
     let mut missing: BTreeMap<ShardId, Vec<NewPartition>> = BTreeMap::new();
+    let mut other = missing.clone();
     for topic in topics {
         let places = catalog::shards_of(&catalog.view(), topic)?;
         for (partition, shard) in (0..).zip(places) {
             let at = TopicPartition { topic: topic.id, partition: Partition(partition) };
-            if find(shards, shard)?.partition(at)?.is_none() {
-                let batch_bytes_max = topic.settings.max_message_bytes;
-                missing.entry(shard).or_default().push(NewPartition {
-                    topic: topic.id,
-                    partition,
-                    batch_bytes_max,
-                });
+            let batch_bytes_max = topic.settings.max_message_bytes();
+            let wanted = NewPartition { topic: topic.id, partition, batch_bytes_max };
+            match find(shards, shard)?.partition(at)? {
+                None => missing.entry(shard).or_default().push(wanted),
+                Some(row) if row.batch_bytes_max != batch_bytes_max => {
+                    other.entry(shard).or_default().push(wanted);
+                }
+                Some(_) => {}
             }
         }
     }
-    let commands =
+    let create =
         missing.into_iter().map(|(shard, partitions)| (shard, Control::CreatePartitions { partitions }));
-    command_all(shards, commands).await
+    let alter = other.into_iter().map(|(shard, partitions)| (shard, Control::AlterPartitions { partitions }));
+    command_all(shards, create.chain(alter)).await
 }
 
 /// Has the shards forget topics that are no more, and then the catalog.

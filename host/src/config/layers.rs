@@ -206,6 +206,7 @@ impl Layers {
                 reserve_bytes: self.number("storage.reserve"),
                 segment_bytes: self.number("storage.segment-bytes"),
                 segment_age: self.duration("storage.segment-age"),
+                retention_interval: self.duration("storage.retention-interval"),
             },
             plugins: Plugins {
                 threads: match self.number("plugins.threads") as usize {

@@ -67,6 +67,8 @@ pub struct Cluster {
 pub struct Storage {
     /// Free bytes of the disk under which producers are refused and tasks rest.
     pub reserve_bytes: u64,
+    /// How often it is looked for records that have expired.
+    pub retention_interval: Duration,
     /// Bytes after which a segment is sealed.
     pub segment_bytes: u64,
     /// Age after which a segment is sealed.

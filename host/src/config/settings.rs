@@ -91,6 +91,12 @@ pub const SETTINGS: &[Setting] = &[
         "1GiB",
         "Free bytes of the disk under which producers are refused and tasks rest.",
     ),
+    setting(
+        "storage.retention-interval",
+        Kind::Duration,
+        "5m",
+        "How often it is looked for records that have expired (retention.ms of their topic).",
+    ),
     setting("storage.segment-age", Kind::Duration, "1h", "Age after which a segment is sealed."),
     setting(
         "storage.segment-bytes",

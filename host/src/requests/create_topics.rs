@@ -67,7 +67,8 @@ fn wanted(topic: &CreatableTopic, session: &Session) -> Result<Wanted, Refused> 
     };
     let mut settings = TopicSettings::default();
     for config in &topic.configs {
-        set(&mut settings, &config.name, config.value.as_deref())?;
+        let set = settings.set(&config.name, config.value.as_deref());
+        set.map_err(|rejection| (rejection.code(), rejection.to_string()))?;
     }
     Ok(Wanted {
         tenant: session.tenant.clone(),
@@ -76,26 +77,4 @@ fn wanted(topic: &CreatableTopic, session: &Session) -> Result<Wanted, Refused> 
         affinity: None,
         settings,
     })
-}
-
-/// Sets what Kafka calls a topic config; one that we do not offer is refused with the reason.
-fn set(settings: &mut TopicSettings, name: &str, value: Option<&str>) -> Result<(), Refused> {
-    let invalid = |why: String| Err((ErrorCode::INVALID_CONFIG, format!("{name}: {why}")));
-    match (name, value) {
-        (_, None) => Ok(()),
-        ("max.message.bytes", Some(value)) => match value.parse() {
-            Ok(bytes) => {
-                settings.max_message_bytes = bytes;
-                Ok(())
-            }
-            Err(_) => invalid(format!("{value:?} is no number of bytes")),
-        },
-        ("cleanup.policy", Some("delete"))
-        | ("compression.type", Some("producer"))
-        | ("message.timestamp.type", Some("CreateTime")) => Ok(()),
-        ("cleanup.policy" | "compression.type" | "message.timestamp.type", Some(value)) => {
-            invalid(format!("{value:?} is not offered"))
-        }
-        _ => invalid("this setting is not offered".into()),
-    }
 }

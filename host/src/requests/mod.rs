@@ -8,6 +8,7 @@
 //! then waits for, a commit or records to come, is in the future that it returns. So a stream has many requests
 //! under way, and its answers go out in the order in which they came in.
 
+mod configs;
 mod create_topics;
 mod delete_records;
 mod delete_topics;
@@ -162,6 +163,11 @@ impl Requests {
             Request::DeleteRecords(request) => {
                 Box::pin(async move { delete_records::answer(&this, &session, &request).await })
             }
+            Request::DescribeConfigs(request) => ready(configs::describe(&this, &session, request)),
+            Request::IncrementalAlterConfigs(request) => {
+                Box::pin(async move { configs::alter(&this, &session, request).await })
+            }
+            Request::CreatePartitions(request) => ready(configs::create_partitions(request)),
             Request::InitProducerId(request) => {
                 let version = envelope.version;
                 Box::pin(async move { init_producer_id::answer(&this, &request, version).await })

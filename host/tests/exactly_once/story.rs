@@ -108,8 +108,13 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
     loop {
         let options =
             LogOptions { segment_bytes: SEGMENT_BYTES, planted: plot.planted, ..LogOptions::default() };
-        let options =
-            BrokerOptions { folder: PathBuf::from("/data"), shards, reserve_bytes: 0, log: options };
+        let options = BrokerOptions {
+            folder: PathBuf::from("/data"),
+            shards,
+            reserve_bytes: 0,
+            retention_interval: Duration::from_secs(300),
+            log: options,
+        };
         let life = Life::on(disk, options, &clock, &net, &chance);
         let is_last = cuts == plot.cuts || rest.is_empty();
         if !is_last {

@@ -118,6 +118,9 @@ fn leave_out(response: &mut Response, version: i16) {
         | Response::ApiVersions(_)
         | Response::CreateTopics(_)
         | Response::DeleteRecords(_)
+        | Response::DescribeConfigs(_)
+        | Response::CreatePartitions(_)
+        | Response::IncrementalAlterConfigs(_)
         | Response::InitProducerId(_) => {}
     }
 }

@@ -124,6 +124,25 @@ pub(super) const DELETE_TOPICS_REQUEST: Shape = &[Since(6, &Array(&[Text, UUID])
 pub(super) const DELETE_TOPICS_RESPONSE: Shape =
     &[I32, Array(&[Text, Since(6, &UUID), I16, Since(5, &Text)])];
 
+pub(super) const DESCRIBE_CONFIGS_REQUEST: Shape = &[Array(&[I8, Text, Texts]), I8, Since(3, &I8)];
+pub(super) const DESCRIBE_CONFIGS_RESPONSE: Shape = &[
+    I32,
+    Array(&[
+        I16,
+        Text,
+        I8,
+        Text,
+        Array(&[Text, Text, I8, I8, I8, Array(&[Text, Text, I8]), Since(3, &I8), Since(3, &Text)]),
+    ]),
+];
+
+pub(super) const INCREMENTAL_ALTER_CONFIGS_REQUEST: Shape =
+    &[Array(&[I8, Text, Array(&[Text, I8, Text])]), I8];
+pub(super) const INCREMENTAL_ALTER_CONFIGS_RESPONSE: Shape = &[I32, Array(&[I16, Text, I8, Text])];
+
+pub(super) const CREATE_PARTITIONS_REQUEST: Shape = &[Array(&[Text, I32, Array(&[Plain(4)])]), I32, I8];
+pub(super) const CREATE_PARTITIONS_RESPONSE: Shape = &[I32, Array(&[Text, I16, Text])];
+
 pub(super) const INIT_PRODUCER_ID_REQUEST: Shape = &[Text, I32, Since(3, &I64), Since(3, &I16)];
 pub(super) const INIT_PRODUCER_ID_RESPONSE: Shape = &[I32, I16, I64, I16];
 

@@ -139,6 +139,9 @@ speak! {
     20 DeleteTopics 1..=6 flexible 4 (DeleteTopicsRequest DELETE_TOPICS_REQUEST) (DeleteTopicsResponse DELETE_TOPICS_RESPONSE)
     21 DeleteRecords 0..=2 flexible 2 (DeleteRecordsRequest DELETE_RECORDS_REQUEST) (DeleteRecordsResponse DELETE_RECORDS_RESPONSE)
     22 InitProducerId 0..=4 flexible 2 (InitProducerIdRequest INIT_PRODUCER_ID_REQUEST) (InitProducerIdResponse INIT_PRODUCER_ID_RESPONSE)
+    32 DescribeConfigs 1..=4 flexible 4 (DescribeConfigsRequest DESCRIBE_CONFIGS_REQUEST) (DescribeConfigsResponse DESCRIBE_CONFIGS_RESPONSE)
+    37 CreatePartitions 0..=3 flexible 2 (CreatePartitionsRequest CREATE_PARTITIONS_REQUEST) (CreatePartitionsResponse CREATE_PARTITIONS_RESPONSE)
+    44 IncrementalAlterConfigs 0..=1 flexible 1 (IncrementalAlterConfigsRequest INCREMENTAL_ALTER_CONFIGS_REQUEST) (IncrementalAlterConfigsResponse INCREMENTAL_ALTER_CONFIGS_RESPONSE)
 }
 
 /// The number of ApiVersions, which is answered whatever its version: in version 0 when the request's is not spoken.

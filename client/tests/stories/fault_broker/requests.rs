@@ -64,6 +64,9 @@ pub async fn answer(inside: &Inside, head: &Envelope, request: Request, address:
         Request::FindCoordinator(_) | Request::OffsetCommit(_) | Request::OffsetFetch(_) => {
             panic!("our client commits no offsets")
         }
+        Request::DescribeConfigs(_) | Request::IncrementalAlterConfigs(_) | Request::CreatePartitions(_) => {
+            panic!("our client has no such request")
+        }
         Request::DeleteTopics(_) => panic!("our client deletes no topics"),
         Request::DeleteRecords(_) => panic!("our client deletes no records"),
     })

@@ -31,7 +31,7 @@ pub fn spec(plugin: &FromFiles, partitions: u32) -> anyhow::Result<TaskSpec> {
         topic: topic(name),
         name: name.to_owned(),
         shards: vec![ShardId(0); partitions as usize],
-        batch_bytes_max: TopicSettings::default().max_message_bytes,
+        batch_bytes_max: TopicSettings::default().max_message_bytes(),
     };
     Ok(TaskSpec {
         deployment: DEPLOYMENT,

@@ -111,7 +111,7 @@ impl Trial {
             (0..spec.tasks()).map(move |partition| NewPartition {
                 topic,
                 partition,
-                batch_bytes_max: TopicSettings::default().max_message_bytes,
+                batch_bytes_max: TopicSettings::default().max_message_bytes(),
             })
         };
         let partitions = topics.into_iter().flat_map(of_topic).collect();
