@@ -7,6 +7,8 @@
 //!
 //! TLS 1.3 only, no early data. A client shows a certificate of this authority or is not heard.
 
+mod expiry;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,8 @@ use tidemill_core::seams::{Timestamp, World};
 use tidemill_storage::folder;
 
 use crate::files;
+
+pub use expiry::{WARN_BEFORE, expiry};
 
 /// ALPN of Kafka's protocol over QUIC.
 pub const ALPN_CLIENT: &[u8] = b"tidemill/1";

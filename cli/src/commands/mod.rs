@@ -5,6 +5,7 @@ mod config;
 mod consume;
 mod context;
 mod dlq;
+mod doctor;
 mod plugin;
 mod produce;
 mod serve;
@@ -25,6 +26,8 @@ use crate::output::Format;
 pub enum Command {
     /// Run a broker; on an empty folder, found a cluster of one.
     Serve(serve::Serve),
+    /// Look at this machine as a broker would find it, and say what to do.
+    Doctor(doctor::Doctor),
     /// Look at the broker's configuration.
     #[command(subcommand)]
     Config(config::Config),
@@ -63,6 +66,7 @@ pub enum Command {
 pub fn run(command: Command, context: Option<&str>, format: Format) -> Result<(), Failure> {
     match command {
         Command::Serve(serve) => serve.run(context, format),
+        Command::Doctor(doctor) => doctor.run(format),
         Command::Config(config) => config.run(format),
         Command::Context(context) => context.run(format),
         Command::Topic(topic) => block_on(topic.run(context, format)),
