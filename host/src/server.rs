@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::addresses::Transport;
 use crate::admin::Admin;
 use crate::admin::health::{self, Readiness};
+use crate::admin::log_level::LogFilter;
 use crate::broker::{Broker, BrokerOptions, OpenError, Tools};
 use crate::config::Config;
 use crate::listener::quic::{Quic, QuicError};
@@ -71,7 +72,7 @@ pub struct Started {
     pub metrics: SocketAddr,
 }
 
-/// Runs a broker until `stop` is ready. `started` is told once it serves.
+/// Runs a broker until `stop` is ready. `log` is what the process logs; `started` is told once it serves.
 ///
 /// # Errors
 /// [`ServeError`]; after a fault nothing was tidied up, and the process must end.
@@ -79,6 +80,7 @@ pub async fn serve(
     config: Config,
     world: World,
     tools: Tools,
+    log: Arc<dyn LogFilter>,
     started: impl FnOnce(Started),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -138,7 +140,7 @@ pub async fn serve(
     let listener = bind("listen.admin", config.listen.admin).await?;
     let admin_at =
         listener.local_addr().map_err(|error| failed("listen.admin", config.listen.admin, error))?;
-    let api = Admin::new(broker.clone(), tls.clone());
+    let api = Admin::new(broker.clone(), tls.clone(), log);
     world.spawner.task("admin", Box::pin(api.serve(listener, stopped)?));
     readiness.set(Some(broker.clone()));
 

@@ -4,6 +4,7 @@ mod apply;
 mod config;
 mod consume;
 mod context;
+mod debug;
 mod dlq;
 mod doctor;
 mod plugin;
@@ -28,6 +29,9 @@ pub enum Command {
     Serve(serve::Serve),
     /// Look at this machine as a broker would find it, and say what to do.
     Doctor(doctor::Doctor),
+    /// Look into a broker that does not do what it should.
+    #[command(subcommand)]
+    Debug(debug::Debug),
     /// Look at the broker's configuration.
     #[command(subcommand)]
     Config(config::Config),
@@ -67,6 +71,7 @@ pub fn run(command: Command, context: Option<&str>, format: Format) -> Result<()
     match command {
         Command::Serve(serve) => serve.run(context, format),
         Command::Doctor(doctor) => doctor.run(format),
+        Command::Debug(debug) => block_on(debug.run(context, format)),
         Command::Config(config) => config.run(format),
         Command::Context(context) => context.run(format),
         Command::Topic(topic) => block_on(topic.run(context, format)),

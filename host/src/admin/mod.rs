@@ -7,6 +7,7 @@
 //! | `/v1/topics` | [`topics`] |
 //! | `/v1/components`, `/v1/plugins` | [`plugins`], [`lifecycle`], [`letters`], [`logs`] |
 //! | `/v1/shards` | [`shards`] |
+//! | `/v1/log-level` | [`log_level`] |
 //! | `/healthz`, `/readyz`, `/metrics`, on a listener of their own | [`health`] |
 //!
 //! What goes wrong is told as a [`problem`] document.
@@ -14,6 +15,7 @@
 pub mod health;
 pub mod letters;
 pub mod lifecycle;
+pub mod log_level;
 pub mod logs;
 pub mod plugins;
 pub mod problem;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, post, put};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
@@ -36,6 +38,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::broker::Broker;
 use crate::tls::{ALPN_ADMIN, Tls, TlsError};
+use log_level::LogFilter;
 use problem::Problem;
 
 /// Connections at once.
@@ -45,6 +48,7 @@ const CONNECTIONS_MAX: usize = 256;
 pub struct Admin {
     broker: Arc<Broker>,
     tls: Arc<Tls>,
+    log: Arc<dyn LogFilter>,
 }
 
 /// Until there are tenants, everybody is of the default one.
@@ -52,8 +56,8 @@ const TENANT: &str = DEFAULT_TENANT;
 
 impl Admin {
     /// The API of an open broker.
-    pub fn new(broker: Arc<Broker>, tls: Arc<Tls>) -> Admin {
-        Admin { broker, tls }
+    pub fn new(broker: Arc<Broker>, tls: Arc<Tls>, log: Arc<dyn LogFilter>) -> Admin {
+        Admin { broker, tls, log }
     }
 
     /// Serves connections until `stop` says so.
@@ -67,7 +71,7 @@ impl Admin {
     ) -> Result<impl Future<Output = ()> + Send + 'static, TlsError> {
         let acceptor = TlsAcceptor::from(Arc::new(self.tls.server(ALPN_ADMIN)?));
         let spawner = self.broker.world.spawner.clone();
-        let router = router(self.broker);
+        let router = router(self.broker).layer(Extension(self.log));
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         Ok(async move {
             loop {
@@ -109,6 +113,7 @@ fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/topics/{name}", get(topics::describe).delete(topics::delete))
         .route("/v1/topics/{name}/trim", post(topics::trim))
         .route("/v1/components/{digest}", put(plugins::upload).get(plugins::download))
+        .route("/v1/log-level", get(log_level::show).put(log_level::change))
         .route("/v1/plugins", get(plugins::list).post(plugins::deploy))
         .route("/v1/plugins/check", post(plugins::check))
         .route("/v1/plugins/{name}", get(plugins::describe).delete(lifecycle::delete))

@@ -70,7 +70,8 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, "Invalid request", ErrorCode::INVALID_REQUEST, detail)
     }
 
-    fn with(mut self, field: impl Into<String>, why: impl Into<String>) -> Problem {
+    /// Names a field that is wrong.
+    pub(super) fn with(mut self, field: impl Into<String>, why: impl Into<String>) -> Problem {
         self.fields.push(Field { field: field.into(), why: why.into() });
         self
     }

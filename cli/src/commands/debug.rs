@@ -1,0 +1,33 @@
+//! `debug`: for whoever looks into a broker that does not do what it should.
+
+mod log_level;
+
+use clap::Subcommand;
+
+use crate::exit::Failure;
+use crate::output::Format;
+
+/// Look into a broker.
+#[derive(Debug, Subcommand)]
+pub enum Debug {
+    /// Print what the broker logs, or change it until it stops.
+    #[command(
+        after_help = "Examples:\n  tidemill debug log-level\n  tidemill debug log-level info,tidemill_host::tasks=debug"
+    )]
+    LogLevel {
+        /// A level, or one for each module; as the setting `log.filter` has it.
+        filter: Option<String>,
+    },
+}
+
+impl Debug {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// [`Failure`] when it was not done.
+    pub async fn run(self, context: Option<&str>, format: Format) -> Result<(), Failure> {
+        match self {
+            Debug::LogLevel { filter } => log_level::run(filter, context, format).await,
+        }
+    }
+}
