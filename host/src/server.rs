@@ -108,7 +108,7 @@ pub async fn serve(
     // The first fault ends the process; more of them say nothing new.
     let on_fault: OnFault = Arc::new(move |fault| drop(faults.try_send(fault)));
     let broker = tokio::select! {
-        broker = Broker::open(options, world.clone(), tools, metrics, on_fault) => broker?,
+        broker = Broker::open(options, world.clone(), tools, metrics.clone(), on_fault) => broker?,
         Some(fault) = fault.recv() => return Err(fault.into()),
     };
 
@@ -119,7 +119,10 @@ pub async fn serve(
         .filter_map(|at| at.rsplit_once(':').map(|(host, _)| host.to_owned()))
         .collect();
     let addresses = [config.listen.quic, config.listen.admin];
-    let tls = Arc::new(Tls::open(&world, &config.data.join("tls"), &addresses, &names)?);
+    let folder = config.data.join("tls");
+    let tls = Arc::new(Tls::open(&world, &folder, &addresses, &names, config.tls.as_ref())?);
+    let watching = tls.clone().watch(world.clone(), metrics, stopped.clone());
+    world.spawner.task("certificates", Box::pin(watching));
     let quic = Quic::bind(config.listen.quic, &tls, &broker.identity.reset_key()?, world.clock.clone())?;
     let quic_at = quic.address().map_err(|error| failed("listen.quic", config.listen.quic, error))?;
     broker.addresses.advertise(Transport::Quic, config.advertise.quic.as_deref(), quic_at);

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod apply;
+mod certificate;
 mod config;
 mod consume;
 mod context;
@@ -29,6 +30,9 @@ pub enum Command {
     Serve(serve::Serve),
     /// Look at this machine as a broker would find it, and say what to do.
     Doctor(doctor::Doctor),
+    /// Look at a broker's certificates, and have it take new ones.
+    #[command(subcommand)]
+    Certificate(certificate::Certificate),
     /// Look into a broker that does not do what it should.
     #[command(subcommand)]
     Debug(debug::Debug),
@@ -72,6 +76,7 @@ pub fn run(command: Command, context: Option<&str>, format: Format) -> Result<()
         Command::Serve(serve) => serve.run(context, format),
         Command::Doctor(doctor) => doctor.run(format),
         Command::Debug(debug) => block_on(debug.run(context, format)),
+        Command::Certificate(certificate) => block_on(certificate.run(context, format)),
         Command::Config(config) => config.run(format),
         Command::Context(context) => context.run(format),
         Command::Topic(topic) => block_on(topic.run(context, format)),

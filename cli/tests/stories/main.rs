@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "tests are read, not called")]
 
 mod author;
+mod certificates;
 mod doctor;
 mod guests;
 mod kcat;

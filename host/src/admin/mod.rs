@@ -7,11 +7,13 @@
 //! | `/v1/topics` | [`topics`] |
 //! | `/v1/components`, `/v1/plugins` | [`plugins`], [`lifecycle`], [`letters`], [`logs`] |
 //! | `/v1/shards` | [`shards`] |
+//! | `/v1/certificates` | [`certificates`] |
 //! | `/v1/log-level` | [`log_level`] |
 //! | `/healthz`, `/readyz`, `/metrics`, on a listener of their own | [`health`] |
 //!
 //! What goes wrong is told as a [`problem`] document.
 
+pub mod certificates;
 pub mod health;
 pub mod letters;
 pub mod lifecycle;
@@ -71,7 +73,7 @@ impl Admin {
     ) -> Result<impl Future<Output = ()> + Send + 'static, TlsError> {
         let acceptor = TlsAcceptor::from(Arc::new(self.tls.server(ALPN_ADMIN)?));
         let spawner = self.broker.world.spawner.clone();
-        let router = router(self.broker).layer(Extension(self.log));
+        let router = router(self.broker).layer(Extension(self.log)).layer(Extension(self.tls));
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         Ok(async move {
             loop {
@@ -109,6 +111,8 @@ impl Admin {
 fn router(broker: Arc<Broker>) -> Router {
     Router::new()
         .route("/v1/cluster", get(cluster))
+        .route("/v1/certificates", get(certificates::list))
+        .route("/v1/certificates/reload", post(certificates::reload))
         .route("/v1/topics", get(topics::list).post(topics::create))
         .route("/v1/topics/{name}", get(topics::describe).delete(topics::delete))
         .route("/v1/topics/{name}/trim", post(topics::trim))
@@ -147,11 +151,16 @@ struct ClusterView {
     plugins: usize,
     /// Batches that crossed shards since this broker started.
     shipped_batches: u64,
+    /// When the first of the broker's certificates ends.
+    certificate_ends_at_ms: u64,
     /// What was found lost when this broker started, by group.
     losses: Vec<String>,
 }
 
-async fn cluster(State(broker): State<Arc<Broker>>) -> Result<Json<ClusterView>, Problem> {
+async fn cluster(
+    State(broker): State<Arc<Broker>>,
+    Extension(tls): Extension<Arc<Tls>>,
+) -> Result<Json<ClusterView>, Problem> {
     let view = broker.catalog.view();
     let cluster = catalog::cluster(&view)?.ok_or_else(|| Problem::not_found("the cluster is not formed"))?;
     let losses = broker.losses.iter().map(|loss| format!("{}: {:?}", loss.group, loss.recovery.amnesia));
@@ -165,6 +174,7 @@ async fn cluster(State(broker): State<Arc<Broker>>) -> Result<Json<ClusterView>,
         topics: catalog::topics(&view)?.len(),
         plugins: catalog::deployments(&view)?.len(),
         shipped_batches: broker.metrics.shipped_batches(),
+        certificate_ends_at_ms: tls.ends().iter().map(|end| end.at.0).min().unwrap_or(0),
         losses: losses.collect(),
     }))
 }
