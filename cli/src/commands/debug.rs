@@ -1,5 +1,6 @@
 //! `debug`: for whoever looks into a broker that does not do what it should.
 
+mod dump;
 mod log_level;
 
 use clap::Subcommand;
@@ -18,6 +19,7 @@ pub enum Debug {
         /// A level, or one for each module; as the setting `log.filter` has it.
         filter: Option<String>,
     },
+    Dump(dump::Dump),
 }
 
 impl Debug {
@@ -27,6 +29,7 @@ impl Debug {
     /// [`Failure`] when it was not done.
     pub async fn run(self, context: Option<&str>, format: Format) -> Result<(), Failure> {
         match self {
+            Debug::Dump(dump) => dump.run(format),
             Debug::LogLevel { filter } => log_level::run(filter, context, format).await,
         }
     }

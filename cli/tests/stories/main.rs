@@ -7,6 +7,7 @@
 
 mod author;
 mod certificates;
+mod debugging;
 mod doctor;
 mod guests;
 mod kcat;
