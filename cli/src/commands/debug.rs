@@ -1,5 +1,6 @@
 //! `debug`: for whoever looks into a broker that does not do what it should.
 
+mod bundle;
 mod dump;
 mod log_level;
 
@@ -20,6 +21,7 @@ pub enum Debug {
         filter: Option<String>,
     },
     Dump(dump::Dump),
+    Bundle(bundle::Bundle),
 }
 
 impl Debug {
@@ -29,6 +31,7 @@ impl Debug {
     /// [`Failure`] when it was not done.
     pub async fn run(self, context: Option<&str>, format: Format) -> Result<(), Failure> {
         match self {
+            Debug::Bundle(bundle) => bundle.run(context, format).await,
             Debug::Dump(dump) => dump.run(format),
             Debug::LogLevel { filter } => log_level::run(filter, context, format).await,
         }

@@ -99,7 +99,7 @@ impl Doctor {
             layers.flag("data", &data.display().to_string());
         }
         let config = layers.resolve().map_err(|error| Failure::Configuration(error.into()))?;
-        let findings = look(&config.data);
+        let findings = look(&config.data, config.storage.reserve_bytes);
         match if self.json { Format::Json } else { format } {
             Format::Json => output::json(&findings)?,
             Format::Table => print(&findings)?,
@@ -111,12 +111,12 @@ impl Doctor {
     }
 }
 
-/// Looks at this machine, for a broker on a data folder.
-pub fn look(data: &Path) -> Vec<Finding> {
+/// Looks at this machine, for a broker on a data folder; `reserve` is what it leaves free, in bytes.
+pub fn look(data: &Path, reserve: u64) -> Vec<Finding> {
     let mut findings = vec![system::kernel(), system::file_limit()];
     findings.extend(system::socket_buffers());
     findings.extend(clock::look(data));
-    findings.extend(disk::look(data));
+    findings.extend(disk::look(data, reserve));
     findings.extend(certificates::look(data));
     findings
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -91,4 +92,56 @@ fn a_log_is_listed_from_its_files_and_nothing_is_changed() {
     assert!(listed.iter().any(|line| line["damaged"].is_string()));
     assert!(listed.iter().any(|line| line["group"] == "shard-1" && line["file-bytes"].is_u64()));
     assert!(dump(&broker, &["--shard", "7"]).is_err(), "there is none");
+}
+
+#[test]
+fn a_bundle_holds_what_helps_and_neither_keys_nor_records() {
+    let (folder, mut broker) = broker(&[]);
+    let data = folder.path().join("data");
+    broker.run(&["topic", "create", "orders"]).unwrap();
+    produce(&broker, &["orders", "--header", &format!("{SECRET}={SECRET}")], &format!("{SECRET}\n"));
+    let bundle = |broker: &xtask::process::Broker, name: &str| {
+        let out = folder.path().join(name);
+        let text = |path: &Path| path.display().to_string();
+        let made = broker.json(&["debug", "bundle", &text(&out), "--data", &text(&data)]).unwrap();
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(fs::File::open(&out).unwrap()).read_to_end(&mut unpacked).unwrap();
+        (out, made, String::from_utf8_lossy(&unpacked).into_owned())
+    };
+    let (out, made, all) = bundle(&broker, "a.tar.gz");
+    assert_eq!(made["missing"], serde_json::json!({}));
+    let expected = [
+        ("about.json", env!("CARGO_PKG_VERSION")),
+        ("settings.json", "storage.reserve"),
+        ("doctor.json", "file-limit"),
+        ("cluster.json", "feature-level"),
+        ("shards.json", "applied-index"),
+        ("topics.json", "orders"),
+        ("plugins.json", "[]"),
+        ("certificates.json", "ends-at-ms"),
+        ("metrics.txt", "tidemill_produced_records_total 1"),
+    ];
+    for (piece, word) in expected {
+        assert!(made["pieces"].as_array().unwrap().contains(&piece.into()), "{made}");
+        assert!(all.contains(word), "{piece} has no {word}");
+    }
+    // As every tar reads it.
+    let listed = std::process::Command::new("tar").arg("-tzf").arg(&out).output().unwrap();
+    let names = String::from_utf8(listed.stdout).unwrap();
+    assert!(names.lines().any(|name| name == "tidemill/doctor.json"), "{names}");
+
+    let identity: Value = serde_json::from_slice(&fs::read(data.join("identity.json")).unwrap()).unwrap();
+    for key in ["artifact-key", "reset-key"] {
+        assert!(!all.contains(identity[key].as_str().unwrap()), "{key}");
+    }
+    for key in ["tls/ca-key.pem", "tls/broker-key.pem", "client/client-key.pem"] {
+        let pem = fs::read_to_string(data.join(key)).unwrap();
+        assert!(!all.contains(pem.lines().nth(1).unwrap()), "{key}");
+    }
+    assert!(!all.contains("PRIVATE KEY") && !all.contains(SECRET));
+
+    // A broker that is down is a reason to make one.
+    broker.kill().unwrap();
+    let (_, made, all) = bundle(&broker, "b.tar.gz");
+    assert!(made["missing"]["cluster.json"].is_string() && all.contains("file-limit"), "{made}");
 }

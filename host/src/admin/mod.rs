@@ -4,6 +4,7 @@
 //! | path | file |
 //! |---|---|
 //! | `/v1/cluster` | here |
+//! | `/v1/metrics` | [`health`], for who cannot reach its own listener |
 //! | `/v1/topics` | [`topics`] |
 //! | `/v1/components`, `/v1/plugins` | [`plugins`], [`lifecycle`], [`letters`], [`logs`] |
 //! | `/v1/shards` | [`shards`] |
@@ -118,6 +119,7 @@ fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/topics/{name}/trim", post(topics::trim))
         .route("/v1/components/{digest}", put(plugins::upload).get(plugins::download))
         .route("/v1/log-level", get(log_level::show).put(log_level::change))
+        .route("/v1/metrics", get(health::metrics))
         .route("/v1/plugins", get(plugins::list).post(plugins::deploy))
         .route("/v1/plugins/check", post(plugins::check))
         .route("/v1/plugins/{name}", get(plugins::describe).delete(lifecycle::delete))

@@ -19,20 +19,18 @@ const SLOW: Duration = Duration::from_millis(10);
 const VERY_SLOW: Duration = Duration::from_millis(100);
 /// No disk that keeps what it was given through a power cut is faster.
 const TOO_FAST: Duration = Duration::from_micros(5);
-/// Room that has to be left, or the broker will soon end by a full disk: some segments, and their neighbours' tables.
-const ROOM_LEAST: u64 = 1 << 30;
 /// Below this part of the disk, in percent, it is time to act.
 const ROOM_PERCENT: u64 = 10;
 
 /// The folder, its file system, its syncs and its room.
-pub(super) fn look(data: &Path) -> Vec<Finding> {
+pub(super) fn look(data: &Path, reserve: u64) -> Vec<Finding> {
     let mut findings = vec![folder(data)];
     let Some(there) = nearest(data) else { return findings };
     if let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") {
         findings.push(judge_kind(kind(&mounts, &there)));
     }
     findings.push(match statvfs(&there) {
-        Ok(space) => judge_room(space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize),
+        Ok(space) => judge_room(space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize, reserve),
         Err(error) => {
             Finding::bad("room", format!("it cannot be told: {error}"), "Look at the data folder's disk")
         }
@@ -110,15 +108,21 @@ fn judge_kind(kind: Option<String>) -> Finding {
     }
 }
 
-fn judge_room(free: u64, all: u64) -> Finding {
+fn judge_room(free: u64, all: u64, reserve: u64) -> Finding {
     let percent = free.saturating_mul(100).checked_div(all).unwrap_or(0);
     let found = format!("{} free of {}, {percent} %", shown_bytes(free), shown_bytes(all));
-    let advice = "A full disk ends the broker: give it room before that";
-    match free {
-        free if free < ROOM_LEAST => Finding::bad("room", found, advice),
-        _ if percent < ROOM_PERCENT => Finding::warn("room", found, advice),
-        _ => Finding::ok("room", found),
+    if free < reserve {
+        let found = format!("{found}, less than the reserve of {}", shown_bytes(reserve));
+        return Finding::bad("room", found, "Producers are refused and plugins rest: give the disk room");
     }
+    if percent < ROOM_PERCENT || free < reserve.saturating_mul(2) {
+        let advice = format!(
+            "At {} free (`storage.reserve`) producers are refused: give it room before that",
+            shown_bytes(reserve)
+        );
+        return Finding::warn("room", found, advice);
+    }
+    Finding::ok("room", found)
 }
 
 /// How long each sync took, in order of length.
@@ -186,8 +190,9 @@ mod tests {
     #[test]
     fn room_is_judged() {
         const GIB: u64 = 1 << 30;
-        let verdict = |free, all| judge_room(free, all).verdict;
+        let verdict = |free, all| judge_room(free, all, GIB).verdict;
         assert_eq!(verdict(GIB / 2, 2 * GIB), Bad);
+        assert_eq!(verdict(GIB + 1, 4 * GIB), Warn, "near the reserve");
         assert_eq!(verdict(5 * GIB, 100 * GIB), Warn);
         assert_eq!(verdict(50 * GIB, 100 * GIB), Ok);
         assert_eq!(verdict(0, 0), Bad);
