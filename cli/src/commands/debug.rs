@@ -2,6 +2,7 @@
 
 mod bundle;
 mod dump;
+mod get;
 mod log_level;
 
 use clap::Subcommand;
@@ -21,6 +22,12 @@ pub enum Debug {
         filter: Option<String>,
     },
     Dump(dump::Dump),
+    /// Print what the admin API answers to a GET, as it is; `docs/openapi.json` has all paths.
+    #[command(after_help = "Example:\n  tidemill debug get /v1/openapi.json")]
+    Get {
+        /// The path, with its query.
+        path: String,
+    },
     Bundle(bundle::Bundle),
 }
 
@@ -33,6 +40,7 @@ impl Debug {
         match self {
             Debug::Bundle(bundle) => bundle.run(context, format).await,
             Debug::Dump(dump) => dump.run(format),
+            Debug::Get { path } => get::run(&path, context).await,
             Debug::LogLevel { filter } => log_level::run(filter, context, format).await,
         }
     }

@@ -9,6 +9,7 @@ mod author;
 mod certificates;
 mod debugging;
 mod doctor;
+mod documented;
 mod guests;
 mod kcat;
 mod lifecycle;

@@ -9,6 +9,7 @@
 //! | `/v1/components`, `/v1/plugins` | [`plugins`], [`lifecycle`], [`letters`], [`logs`] |
 //! | `/v1/shards` | [`shards`] |
 //! | `/v1/certificates` | [`certificates`] |
+//! | `/v1/openapi.json` | [`openapi`]: all of these, documented in `docs/openapi.json` |
 //! | `/v1/log-level` | [`log_level`] |
 //! | `/healthz`, `/readyz`, `/metrics`, on a listener of their own | [`health`] |
 //!
@@ -20,6 +21,7 @@ pub mod letters;
 pub mod lifecycle;
 pub mod log_level;
 pub mod logs;
+pub mod openapi;
 pub mod plugins;
 pub mod problem;
 pub mod shards;
@@ -119,6 +121,7 @@ fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/topics/{name}/trim", post(topics::trim))
         .route("/v1/components/{digest}", put(plugins::upload).get(plugins::download))
         .route("/v1/log-level", get(log_level::show).put(log_level::change))
+        .route("/v1/openapi.json", get(openapi::show))
         .route("/v1/metrics", get(health::metrics))
         .route("/v1/plugins", get(plugins::list).post(plugins::deploy))
         .route("/v1/plugins/check", post(plugins::check))
