@@ -105,7 +105,11 @@ impl Serve {
                 failure.print(format);
             }
         };
-        let served = tasks.block_on(server::serve(config, world, tools, log, started, stop()));
+        let stop = {
+            let _runtime = tasks.enter();
+            stop()
+        };
+        let served = tasks.block_on(server::serve(config, world, tools, log, started, stop));
         // All is durable, or nothing is to be touched any more: a guest that is still at work is not waited for.
         guests.shutdown_background();
         tasks.shutdown_background();
@@ -148,15 +152,16 @@ pub fn tick(runtime: &Runtime, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Ready when the process is told to stop. Listens from now on, not only when it is first awaited: who was told that the
+/// broker serves may stop it at once.
+fn stop() -> impl Future<Output = ()> {
+    let told = signal(SignalKind::terminate()).and_then(|told| Ok((told, signal(SignalKind::interrupt())?)));
+    async move {
+        let Ok((mut terminate, mut interrupt)) = told else { return std::future::pending().await };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 }
 
