@@ -98,6 +98,19 @@ impl AdminApi {
         read(self.call(Method::PATCH, path, body.into(), true).await?)
     }
 
+    /// Puts a document in the place of another, and reads what is there then.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no answer, or a problem.
+    pub async fn replace<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        document: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(document).context("a document is plain data")?;
+        read(self.call(Method::PUT, path, body.into(), true).await?)
+    }
+
     /// Removes what is in a place, and reads what is said of it.
     ///
     /// # Errors

@@ -43,11 +43,17 @@ impl Failure {
 
     /// Says why, on standard error.
     pub fn print(&self, format: Format) {
-        let text = format!("{:#}", self.error());
+        let text = self.to_string();
         match format {
             Format::Table => eprintln!("tidemill: {text}"),
             Format::Json => eprintln!("{}", serde_json::json!({ "error": text, "status": self.number() })),
         }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.error())
     }
 }
 

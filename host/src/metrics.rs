@@ -1,6 +1,7 @@
 //! What is counted, for Prometheus: every metric of the broker stands in this file.
 //!
-//! Labels come from a closed list: `plugin`, `shard`, `api`, `transport`, `outcome`. Never a partition, a key or
+//! Labels come from a closed list: `plugin`, `shard`, `api`, `transport`, `outcome`,
+//! `certificate`. Never a partition, a key or
 //! text of a user: their number has no bound.
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -13,6 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tidemill_core::seams::Timestamp;
 use tidemill_runtime::{GuestFailure, StepOutcome};
 
 /// A plugin, by its name.
@@ -68,6 +70,13 @@ pub struct Metrics {
     leaders: Family<OfShard, Gauge>,
     disk_free_bytes: Gauge,
     disk_full: Gauge,
+    certificate_ends: Family<OfCertificate, Seconds>,
+}
+
+/// A certificate of the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCertificate {
+    certificate: &'static str,
 }
 
 /// A transport.
@@ -113,6 +122,7 @@ impl Default for Metrics {
             leaders: Family::default(),
             disk_free_bytes: Gauge::default(),
             disk_full: Gauge::default(),
+            certificate_ends: Family::default(),
         };
         metrics.register();
         metrics
@@ -177,6 +187,9 @@ impl Metrics {
         let help = "1 while less of the disk is free than the reserve: producers are refused, tasks rest";
         r.register("disk_full", help, self.disk_full.clone());
         r.register("shard_leader", "1 where this broker leads the shard", self.leaders.clone());
+        let help = "When a certificate of the broker ends, in seconds since 1970";
+        let ends = self.certificate_ends.clone();
+        r.register_with_unit("certificate_expiry_timestamp", help, Unit::Seconds, ends);
     }
 
     /// A request came.
@@ -260,6 +273,11 @@ impl Metrics {
         self.plugin_lag_records.remove(&of_plugin);
         self.plugin_lag_seconds.remove(&of_plugin);
         self.plugin_stalled_tasks.remove(&of_plugin);
+    }
+
+    /// When a certificate ends.
+    pub fn certificate_ends(&self, certificate: &'static str, at: Timestamp) {
+        self.certificate_ends.get_or_create(&OfCertificate { certificate }).set((at.0 / 1_000) as f64);
     }
 
     /// Whether this broker leads a shard.

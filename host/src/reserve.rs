@@ -38,7 +38,7 @@ const MORE_SHARE: u64 = 8;
 /// The ballast of a running broker, and that of one that starts.
 const BALLAST: [&str; 2] = ["ballast-running", "ballast-starting"];
 /// Written at once.
-const ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 /// Whether there is room on the disk of a data folder.
 #[derive(Debug)]
@@ -63,7 +63,10 @@ impl Reserve {
 
     /// Looks at the disk, for ever.
     pub async fn watch(self: Arc<Self>) {
-        while self.bytes > 0 {
+        if self.bytes == 0 {
+            return;
+        }
+        loop {
             self.world.clock.sleep(LOOK_EVERY).await;
             self.look(&BALLAST[..1]);
         }

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::addresses::Transport;
 use crate::admin::Admin;
 use crate::admin::health::{self, Readiness};
+use crate::admin::log_level::LogFilter;
 use crate::broker::{Broker, BrokerOptions, OpenError, Tools};
 use crate::config::Config;
 use crate::listener::quic::{Quic, QuicError};
@@ -71,7 +72,7 @@ pub struct Started {
     pub metrics: SocketAddr,
 }
 
-/// Runs a broker until `stop` is ready. `started` is told once it serves.
+/// Runs a broker until `stop` is ready. `log` is what the process logs; `started` is told once it serves.
 ///
 /// # Errors
 /// [`ServeError`]; after a fault nothing was tidied up, and the process must end.
@@ -79,6 +80,7 @@ pub async fn serve(
     config: Config,
     world: World,
     tools: Tools,
+    log: Arc<dyn LogFilter>,
     started: impl FnOnce(Started),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -107,7 +109,7 @@ pub async fn serve(
     // The first fault ends the process; more of them say nothing new.
     let on_fault: OnFault = Arc::new(move |fault| drop(faults.try_send(fault)));
     let broker = tokio::select! {
-        broker = Broker::open(options, world.clone(), tools, metrics, on_fault) => broker?,
+        broker = Broker::open(options, world.clone(), tools, metrics.clone(), on_fault) => broker?,
         Some(fault) = fault.recv() => return Err(fault.into()),
     };
 
@@ -118,7 +120,10 @@ pub async fn serve(
         .filter_map(|at| at.rsplit_once(':').map(|(host, _)| host.to_owned()))
         .collect();
     let addresses = [config.listen.quic, config.listen.admin];
-    let tls = Arc::new(Tls::open(&world, &config.data.join("tls"), &addresses, &names)?);
+    let folder = config.data.join("tls");
+    let tls = Arc::new(Tls::open(&world, &folder, &addresses, &names, config.tls.as_ref())?);
+    let watching = tls.clone().watch(world.clone(), metrics, stopped.clone());
+    world.spawner.task("certificates", Box::pin(watching));
     let quic = Quic::bind(config.listen.quic, &tls, &broker.identity.reset_key()?, world.clock.clone())?;
     let quic_at = quic.address().map_err(|error| failed("listen.quic", config.listen.quic, error))?;
     broker.addresses.advertise(Transport::Quic, config.advertise.quic.as_deref(), quic_at);
@@ -139,7 +144,7 @@ pub async fn serve(
     let listener = bind("listen.admin", config.listen.admin).await?;
     let admin_at =
         listener.local_addr().map_err(|error| failed("listen.admin", config.listen.admin, error))?;
-    let api = Admin::new(broker.clone(), tls.clone());
+    let api = Admin::new(broker.clone(), tls.clone(), log);
     world.spawner.task("admin", Box::pin(api.serve(listener, stopped)?));
     readiness.set(Some(broker.clone()));
 

@@ -2,10 +2,17 @@
 //!
 //! ```text
 //! tls/ca.pem  tls/ca-key.pem           made by the first broker; whoever holds the key makes identities
-//! tls/broker.pem  tls/broker-key.pem   the broker's own, made anew at every start
+//! tls/broker.pem  tls/broker-key.pem   the broker's own, made anew at every start and before it ends
 //! ```
 //!
+//! The settings `tls.certificate` and `tls.key` name another pair in the place of the broker's own. Either is taken anew
+//! while the broker runs (`renewal.rs`), and shown to whoever connects from then on (`shown.rs`).
+//!
 //! TLS 1.3 only, no early data. A client shows a certificate of this authority or is not heard.
+
+mod expiry;
+mod renewal;
+mod shown;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, SanType,
@@ -24,7 +32,12 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tidemill_core::seams::{Timestamp, World};
 use tidemill_storage::folder;
 
+use crate::config::PairFiles;
 use crate::files;
+
+pub use expiry::{WARN_BEFORE, expiry};
+pub use renewal::{End, Looked};
+use shown::{Pair, Shown};
 
 /// ALPN of Kafka's protocol over QUIC.
 pub const ALPN_CLIENT: &[u8] = b"tidemill/1";
@@ -60,7 +73,7 @@ pub enum TlsError {
 }
 
 /// A certificate and its key, in PEM.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The certificate.
     pub certificate: String,
@@ -78,12 +91,20 @@ pub struct Authority {
 pub struct Tls {
     /// The authority.
     pub authority: Authority,
-    /// The broker's own identity.
-    pub broker: Identity,
+    shown: Arc<Shown>,
+    /// Where the broker's pair lies.
+    files: PairFiles,
+    /// The last pair that this broker made for itself.
+    own: Mutex<Option<Identity>>,
+    /// Why what lies in the files is not shown.
+    trouble: Mutex<Option<String>>,
+    addresses: Vec<SocketAddr>,
+    names: Vec<String>,
 }
 
 impl Tls {
-    /// Reads the certificates in `folder`, or makes them; the broker's bears the addresses it listens on.
+    /// Reads the certificates in `folder`, or makes them; the broker's bears the addresses it listens on, unless there
+    /// are files of somebody else's for it.
     ///
     /// # Errors
     /// [`TlsError`] when they can be neither read nor made.
@@ -92,6 +113,7 @@ impl Tls {
         folder: &Path,
         addresses: &[SocketAddr],
         names: &[String],
+        given: Option<&PairFiles>,
     ) -> Result<Tls, TlsError> {
         let failed = |error| TlsError::File { path: folder.to_owned(), error };
         folder::make(&*world.disk, folder).map_err(failed)?;
@@ -100,10 +122,27 @@ impl Tls {
         let key = KeyPair::from_pem(&key).map_err(|error| wrong("the authority's key", error))?;
         let issuer = Issuer::from_ca_cert_pem(&certificate, key).map_err(|error| wrong("ca.pem", error))?;
         let authority = Authority { certificate, issuer };
-        let broker = authority.broker(now, addresses, names)?;
-        write(world, &folder.join("broker.pem"), &broker.certificate)?;
-        write(world, &folder.join("broker-key.pem"), &broker.key)?;
-        Ok(Tls { authority, broker })
+        let own = || PairFiles { certificate: folder.join("broker.pem"), key: folder.join("broker-key.pem") };
+        let files = given.cloned().unwrap_or_else(own);
+        let made = match given {
+            None => {
+                let made = authority.broker(now, addresses, names)?;
+                write(world, &files.key, &made.key)?;
+                write(world, &files.certificate, &made.certificate)?;
+                Some(made)
+            }
+            Some(_) => None,
+        };
+        let pair = Pair::read(lying(world, &files)?, now)?;
+        Ok(Tls {
+            authority,
+            shown: Arc::new(Shown::new(pair)),
+            files,
+            own: Mutex::new(made),
+            trouble: Mutex::new(None),
+            addresses: addresses.to_vec(),
+            names: names.to_vec(),
+        })
     }
 
     /// What a listener shows and demands.
@@ -123,8 +162,7 @@ impl Tls {
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| wrong("TLS 1.3", error))?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(certificates(&self.broker.certificate)?, private_key(&self.broker.key)?)
-            .map_err(|error| wrong("broker.pem", error))?;
+            .with_cert_resolver(self.shown.clone());
         config.alpn_protocols = vec![alpn.to_vec()];
         config.max_early_data_size = 0;
         Ok(config)
@@ -214,6 +252,15 @@ fn keep(
     write(world, &key, &made.key)?;
     write(world, &certificate, &made.certificate)?;
     Ok((made.certificate, made.key))
+}
+
+/// The pair that lies in its files.
+fn lying(world: &World, files: &PairFiles) -> Result<Identity, TlsError> {
+    let one = |path: &Path| {
+        let missing = || wrong(&path.display().to_string(), "the file is missing, or no text");
+        read(world, path)?.ok_or_else(missing)
+    };
+    Ok(Identity { certificate: one(&files.certificate)?, key: one(&files.key)? })
 }
 
 fn read(world: &World, path: &Path) -> Result<Option<String>, TlsError> {

@@ -1,10 +1,13 @@
 //! The commands, one file each.
 
 mod apply;
+mod certificate;
 mod config;
 mod consume;
 mod context;
+mod debug;
 mod dlq;
+mod doctor;
 mod plugin;
 mod produce;
 mod serve;
@@ -25,6 +28,14 @@ use crate::output::Format;
 pub enum Command {
     /// Run a broker; on an empty folder, found a cluster of one.
     Serve(serve::Serve),
+    /// Look at this machine as a broker would find it, and say what to do.
+    Doctor(doctor::Doctor),
+    /// Look at a broker's certificates, and have it take new ones.
+    #[command(subcommand)]
+    Certificate(certificate::Certificate),
+    /// Look into a broker that does not do what it should.
+    #[command(subcommand)]
+    Debug(debug::Debug),
     /// Look at the broker's configuration.
     #[command(subcommand)]
     Config(config::Config),
@@ -63,6 +74,9 @@ pub enum Command {
 pub fn run(command: Command, context: Option<&str>, format: Format) -> Result<(), Failure> {
     match command {
         Command::Serve(serve) => serve.run(context, format),
+        Command::Doctor(doctor) => doctor.run(format),
+        Command::Debug(debug) => block_on(debug.run(context, format)),
+        Command::Certificate(certificate) => block_on(certificate.run(context, format)),
         Command::Config(config) => config.run(format),
         Command::Context(context) => context.run(format),
         Command::Topic(topic) => block_on(topic.run(context, format)),

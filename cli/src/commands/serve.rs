@@ -1,7 +1,8 @@
 //! `serve`: a broker process.
 
+mod log;
+
 use std::fs;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,12 +11,11 @@ use clap::Args;
 use tidemill_core::catalog::DEFAULT_TENANT;
 use tidemill_core::seams::Clock;
 use tidemill_host::broker::Tools;
-use tidemill_host::config::{Config, Layers, LogFormat};
+use tidemill_host::config::{Config, Layers};
 use tidemill_host::server::{self, ServeError, Started};
 use tidemill_host::world;
 use tidemill_runtime::{ChildProcess, CodeOptions, CompileLimits, Runtime, RuntimeOptions};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use crate::contexts::{Context, Contexts};
 use crate::exit::Failure;
@@ -86,7 +86,8 @@ impl Serve {
             layers.flag("data", &data.display().to_string());
         }
         let config = layers.resolve().map_err(|error| Failure::Configuration(error.into()))?;
-        log(&config);
+        let wrong = |why| Failure::Configuration(anyhow!("log.filter: {why}"));
+        let log = log::begin(&config.log).map_err(wrong)?;
         let threads = |name: &str, number: usize| {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.worker_threads(number.max(1)).thread_name(name).enable_all().build().context("threads")
@@ -104,7 +105,11 @@ impl Serve {
                 failure.print(format);
             }
         };
-        let served = tasks.block_on(server::serve(config, world, tools, started, stop()));
+        let stop = {
+            let _runtime = tasks.enter();
+            stop()
+        };
+        let served = tasks.block_on(server::serve(config, world, tools, log, started, stop));
         // All is durable, or nothing is to be touched any more: a guest that is still at work is not waited for.
         guests.shutdown_background();
         tasks.shutdown_background();
@@ -147,26 +152,16 @@ pub fn tick(runtime: &Runtime, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn log(config: &Config) {
-    let filter = EnvFilter::try_new(&config.log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let builder = builder.with_ansi(std::io::stderr().is_terminal());
-    // Somebody else's subscriber would be a bug of this program; there is none.
-    let _ = match config.log.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
-}
-
-async fn stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Ready when the process is told to stop. Listens from now on, not only when it is first awaited: who was told that the
+/// broker serves may stop it at once.
+fn stop() -> impl Future<Output = ()> {
+    let told = signal(SignalKind::terminate()).and_then(|told| Ok((told, signal(SignalKind::interrupt())?)));
+    async move {
+        let Ok((mut terminate, mut interrupt)) = told else { return std::future::pending().await };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 }
 

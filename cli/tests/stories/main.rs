@@ -6,6 +6,10 @@
 #![allow(missing_docs, reason = "tests are read, not called")]
 
 mod author;
+mod certificates;
+mod debugging;
+mod doctor;
+mod documented;
 mod guests;
 mod kcat;
 mod lifecycle;

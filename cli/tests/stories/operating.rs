@@ -153,3 +153,29 @@ fn a_partition_is_trimmed() {
     assert_eq!(to(&["--before-time", "2018-01-01T00:00:00Z"]).unwrap()["log-start-offset"], 3);
     assert_eq!(consume(&broker, "orders").len(), 0);
 }
+
+#[test]
+fn what_the_broker_logs_is_changed_while_it_runs() {
+    let (folder, broker) = broker(&["log.filter=warn"]);
+    let log = || std::fs::read_to_string(folder.path().join("broker-1.log")).unwrap();
+    let level = |arguments: &[&str]| broker.run(&[&["debug", "log-level"], arguments].concat());
+    assert_eq!(level(&[]).unwrap(), "warn\n");
+    broker.run(&["topic", "create", "orders"]).unwrap();
+    produce(&broker, &["orders"], "one\n");
+    let trim = ["topic", "trim", "orders", "--partition", "0", "--before-offset", "1"];
+    broker.run(&trim).unwrap();
+    assert!(!log().contains("trimmed"), "{}", log());
+
+    assert_eq!(level(&["warn,tidemill_host::admin=info"]).unwrap(), "warn,tidemill_host::admin=info\n");
+    produce(&broker, &["orders"], "two\n");
+    broker.run(&[&trim[..5], &["--before-offset", "2"]].concat()).unwrap();
+    assert!(log().contains("trimmed"), "{}", log());
+
+    for wrong in ["tidemill_host=lots", ""] {
+        let refused = broker.command().args(["debug", "log-level", wrong]).output().unwrap();
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).contains("filter: "), "{}", text(&refused.stderr));
+    }
+    let now = broker.json(&["debug", "log-level"]).unwrap();
+    assert_eq!(now["filter"], "warn,tidemill_host::admin=info", "what was wrong changed nothing");
+}

@@ -103,6 +103,15 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
 }
 
 async fn scrape(State(health): State<Health>) -> impl IntoResponse {
+    text(&health.metrics)
+}
+
+/// All metrics, over the admin API.
+pub async fn metrics(State(broker): State<Arc<Broker>>) -> impl IntoResponse {
+    text(&broker.metrics)
+}
+
+fn text(metrics: &Metrics) -> impl IntoResponse + use<> {
     let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, format)], health.metrics.text())
+    ([(header::CONTENT_TYPE, format)], metrics.text())
 }

@@ -4,17 +4,24 @@
 //! | path | file |
 //! |---|---|
 //! | `/v1/cluster` | here |
+//! | `/v1/metrics` | [`health`], for who cannot reach its own listener |
 //! | `/v1/topics` | [`topics`] |
 //! | `/v1/components`, `/v1/plugins` | [`plugins`], [`lifecycle`], [`letters`], [`logs`] |
 //! | `/v1/shards` | [`shards`] |
+//! | `/v1/certificates` | [`certificates`] |
+//! | `/v1/openapi.json` | [`openapi`]: all of these, documented in `docs/openapi.json` |
+//! | `/v1/log-level` | [`log_level`] |
 //! | `/healthz`, `/readyz`, `/metrics`, on a listener of their own | [`health`] |
 //!
 //! What goes wrong is told as a [`problem`] document.
 
+pub mod certificates;
 pub mod health;
 pub mod letters;
 pub mod lifecycle;
+pub mod log_level;
 pub mod logs;
+pub mod openapi;
 pub mod plugins;
 pub mod problem;
 pub mod shards;
@@ -24,7 +31,7 @@ use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, patch, post, put};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
@@ -36,6 +43,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::broker::Broker;
 use crate::tls::{ALPN_ADMIN, Tls, TlsError};
+use log_level::LogFilter;
 use problem::Problem;
 
 /// Connections at once.
@@ -45,6 +53,7 @@ const CONNECTIONS_MAX: usize = 256;
 pub struct Admin {
     broker: Arc<Broker>,
     tls: Arc<Tls>,
+    log: Arc<dyn LogFilter>,
 }
 
 /// Until there are tenants, everybody is of the default one.
@@ -52,8 +61,8 @@ const TENANT: &str = DEFAULT_TENANT;
 
 impl Admin {
     /// The API of an open broker.
-    pub fn new(broker: Arc<Broker>, tls: Arc<Tls>) -> Admin {
-        Admin { broker, tls }
+    pub fn new(broker: Arc<Broker>, tls: Arc<Tls>, log: Arc<dyn LogFilter>) -> Admin {
+        Admin { broker, tls, log }
     }
 
     /// Serves connections until `stop` says so.
@@ -67,7 +76,7 @@ impl Admin {
     ) -> Result<impl Future<Output = ()> + Send + 'static, TlsError> {
         let acceptor = TlsAcceptor::from(Arc::new(self.tls.server(ALPN_ADMIN)?));
         let spawner = self.broker.world.spawner.clone();
-        let router = router(self.broker);
+        let router = router(self.broker).layer(Extension(self.log)).layer(Extension(self.tls));
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         Ok(async move {
             loop {
@@ -105,11 +114,16 @@ impl Admin {
 fn router(broker: Arc<Broker>) -> Router {
     Router::new()
         .route("/v1/cluster", get(cluster))
+        .route("/v1/certificates", get(certificates::list))
+        .route("/v1/certificates/reload", post(certificates::reload))
         .route("/v1/topics", get(topics::list).post(topics::create))
         .route("/v1/topics/{name}", get(topics::describe).delete(topics::delete))
         .route("/v1/topics/{name}/settings", patch(topics::alter))
         .route("/v1/topics/{name}/trim", post(topics::trim))
         .route("/v1/components/{digest}", put(plugins::upload).get(plugins::download))
+        .route("/v1/log-level", get(log_level::show).put(log_level::change))
+        .route("/v1/openapi.json", get(openapi::show))
+        .route("/v1/metrics", get(health::metrics))
         .route("/v1/plugins", get(plugins::list).post(plugins::deploy))
         .route("/v1/plugins/check", post(plugins::check))
         .route("/v1/plugins/{name}", get(plugins::describe).delete(lifecycle::delete))
@@ -143,11 +157,16 @@ struct ClusterView {
     plugins: usize,
     /// Batches that crossed shards since this broker started.
     shipped_batches: u64,
+    /// When the first of the broker's certificates ends.
+    certificate_ends_at_ms: u64,
     /// What was found lost when this broker started, by group.
     losses: Vec<String>,
 }
 
-async fn cluster(State(broker): State<Arc<Broker>>) -> Result<Json<ClusterView>, Problem> {
+async fn cluster(
+    State(broker): State<Arc<Broker>>,
+    Extension(tls): Extension<Arc<Tls>>,
+) -> Result<Json<ClusterView>, Problem> {
     let view = broker.catalog.view();
     let cluster = catalog::cluster(&view)?.ok_or_else(|| Problem::not_found("the cluster is not formed"))?;
     let losses = broker.losses.iter().map(|loss| format!("{}: {:?}", loss.group, loss.recovery.amnesia));
@@ -161,6 +180,7 @@ async fn cluster(State(broker): State<Arc<Broker>>) -> Result<Json<ClusterView>,
         topics: catalog::topics(&view)?.len(),
         plugins: catalog::deployments(&view)?.len(),
         shipped_batches: broker.metrics.shipped_batches(),
+        certificate_ends_at_ms: tls.ends().iter().map(|end| end.at.0).min().unwrap_or(0),
         losses: losses.collect(),
     }))
 }

@@ -70,7 +70,13 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, "Invalid request", ErrorCode::INVALID_REQUEST, detail)
     }
 
-    fn with(mut self, field: impl Into<String>, why: impl Into<String>) -> Problem {
+    /// The request makes sense, and what it brings does not do.
+    pub(super) fn unprocessable(title: &'static str, detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, title, ErrorCode::INVALID_CONFIG, detail)
+    }
+
+    /// Names a field that is wrong.
+    pub(super) fn with(mut self, field: impl Into<String>, why: impl Into<String>) -> Problem {
         self.fields.push(Field { field: field.into(), why: why.into() });
         self
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::settings::{SETTINGS, find};
 use super::value::Value;
-use super::{Advertise, Cluster, Config, Listen, Log, LogFormat, Plugins, Storage};
+use super::{Advertise, Cluster, Config, Listen, Log, LogFormat, PairFiles, Plugins, Storage};
 
 /// Where a value comes from. A later one lies over an earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,6 +144,9 @@ impl Layers {
                 "listen.tcp: {tcp} is not on loopback, and plain TCP has neither TLS nor identity"
             ));
         }
+        if self.text("tls.certificate").is_empty() != self.text("tls.key").is_empty() {
+            errors.push("tls.certificate and tls.key belong together: set both, or neither".to_owned());
+        }
         if errors.is_empty() { Ok(config) } else { Err(ConfigError(errors)) }
     }
 
@@ -215,6 +218,9 @@ impl Layers {
                 },
                 instances: self.number("plugins.instances") as u32,
             },
+            tls: some(self.text("tls.certificate"))
+                .zip(some(self.text("tls.key")))
+                .map(|(certificate, key)| PairFiles { certificate: certificate.into(), key: key.into() }),
             log: Log {
                 format: if self.text("log.format") == "json" { LogFormat::Json } else { LogFormat::Text },
                 filter: self.text("log.filter"),

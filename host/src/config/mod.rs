@@ -29,6 +29,8 @@ pub struct Config {
     pub storage: Storage,
     /// How it runs plugins.
     pub plugins: Plugins,
+    /// The certificate that it shows, where that is not its own.
+    pub tls: Option<PairFiles>,
     /// How it writes its own log.
     pub log: Log,
 }
@@ -82,6 +84,15 @@ pub struct Plugins {
     pub threads: usize,
     /// Instances at once.
     pub instances: u32,
+}
+
+/// Where a certificate and its key lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PairFiles {
+    /// The certificate, or a chain of them, in PEM.
+    pub certificate: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
 }
 
 /// How a broker writes its own log.

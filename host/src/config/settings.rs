@@ -104,6 +104,13 @@ pub const SETTINGS: &[Setting] = &[
         "128MiB",
         "Bytes after which a segment is sealed.",
     ),
+    setting(
+        "tls.certificate",
+        Kind::Text,
+        "",
+        "The certificate that the broker shows, in PEM, if not its own. Taken anew within a minute of a change.",
+    ),
+    setting("tls.key", Kind::Text, "", "The private key of `tls.certificate`, in PEM."),
 ];
 
 /// The setting of a key.

@@ -31,8 +31,8 @@ const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 /// Bytes sent and not acknowledged, of a connection.
 const SEND_WINDOW_BYTES: u64 = 16 << 20;
-/// Of the socket. The system's default overflows on a burst, and each overflow costs tens of milliseconds.
-const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+/// Of the socket, each way. The system's default overflows on a burst, and each overflow costs tens of milliseconds.
+pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// A client that is silent for so long is gone; ours say something far more often.
 const IDLE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(3);

@@ -22,6 +22,7 @@ mod entry;
 mod index;
 mod line;
 mod mark;
+pub mod offline;
 mod options;
 mod promises;
 mod reader;

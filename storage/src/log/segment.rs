@@ -31,8 +31,8 @@ use super::spans::{self, Span, SpanTable};
 use crate::database::{Commit, DatabaseFile, Problem, Repair};
 use crate::version::{self, ABOUT};
 
-type ChunkKey = (u64, u8);
-const CHUNKS: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("chunks");
+pub(super) type ChunkKey = (u64, u8);
+pub(super) const CHUNKS: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("chunks");
 pub(super) const SPANS: SpanTable = TableDefinition::new("spans");
 const SEGMENT_KEY: &str = "segment";
 const CUT_KEY: &str = "cut";
