@@ -13,6 +13,7 @@ mod demo;
 mod exactly_once;
 mod newcomer;
 mod plugins;
+mod polyglot;
 mod test;
 mod witness;
 
@@ -35,6 +36,7 @@ enum Chore {
     Demo(demo::Demo),
     ExactlyOnce(exactly_once::ExactlyOnce),
     Newcomer(newcomer::Newcomer),
+    Polyglot(polyglot::Polyglot),
     Witness(witness::Witness),
     CrashLab(crash_lab::CrashLab),
     Bench(bench::Bench),
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Chore::Demo(demo) => demo.run(),
         Chore::ExactlyOnce(chore) => chore.run(),
         Chore::Newcomer(chore) => chore.run(),
+        Chore::Polyglot(chore) => chore.run(),
         Chore::Witness(witness) => witness.run(),
         Chore::CrashLab(chore) => chore.run(),
         Chore::Bench(bench) => bench.run(),
