@@ -45,12 +45,6 @@ pub struct Polyglot {
     kills: u64,
 }
 
-impl Default for Polyglot {
-    fn default() -> Self {
-        Polyglot { records: 2_000, kills: 3 }
-    }
-}
-
 impl Polyglot {
     /// Runs it.
     ///
@@ -59,14 +53,6 @@ impl Polyglot {
     pub fn run(self) -> anyhow::Result<()> {
         plugins::build()?;
         self.run_with(&build::tidemill()?)
-    }
-
-    /// Looks for the programs that it needs.
-    ///
-    /// # Errors
-    /// When one is missing, with the command that installs it.
-    pub fn look_for_tools() -> anyhow::Result<()> {
-        look(&["node", "npm", "python3"])
     }
 
     /// Runs it with a broker that is built.

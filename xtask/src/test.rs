@@ -15,7 +15,6 @@ use crate::demo::Demo;
 use crate::exactly_once::ExactlyOnce;
 use crate::newcomer::Newcomer;
 use crate::plugins;
-use crate::polyglot::Polyglot;
 use crate::witness::Witness;
 
 /// Programs that tests start, and the package of Debian that has each.
@@ -40,7 +39,6 @@ impl Test {
         step("looking for what the tests need");
         tools()?;
         Witness::look_for_tools()?;
-        Polyglot::look_for_tools()?;
         step("formatting");
         cargo(&["fmt", "--all", "--check"])?;
         cargo(&["fmt", "--all", "--check", "--manifest-path", "plugins/Cargo.toml"])?;
@@ -56,8 +54,6 @@ impl Test {
         let program = places::target().join("release/tidemill");
         step("witnesses: Kafka's own clients");
         Witness::default().run_with(&program)?;
-        step("one plugin in three languages");
-        Polyglot::default().run_with(&program)?;
         step("the demo");
         Demo::default().run_with(&program)?;
         step("a newcomer, from nothing to a derived record");
