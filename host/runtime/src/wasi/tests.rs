@@ -64,8 +64,8 @@ fn drawn(input: StepInput) -> Vec<u8> {
     random::Host::get_random_bytes(&mut Step::new(input, true), 32).unwrap()
 }
 
-#[test]
-fn nothing_is_granted() {
+#[tokio::test]
+async fn nothing_is_granted() {
     let mut step = step();
     assert!(preopens::Host::get_directories(&mut step.filesystem()).unwrap().is_empty());
     assert!(environment::Host::get_environment(&mut step.cli()).unwrap().is_empty());
@@ -73,7 +73,7 @@ fn nothing_is_granted() {
     assert_eq!(environment::Host::initial_cwd(&mut step.cli()).unwrap(), None);
     for family in [IpAddressFamily::Ipv4, IpAddressFamily::Ipv6] {
         assert!(tcp_create_socket::Host::create_tcp_socket(&mut step.sockets(), family).is_err());
-        assert!(udp_create_socket::Host::create_udp_socket(&mut step.sockets(), family).is_err());
+        assert!(udp_create_socket::Host::create_udp_socket(&mut step.sockets(), family).await.is_err());
     }
 }
 
