@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, ensure};
 use bytes::Bytes;
 use tidemill_core::fault::Fault;
+use tidemill_core::ids::{DeploymentId, TaskId};
 use tidemill_core::plugin::{Event, GuestLimits, StateView};
 use tidemill_core::seams::{BoxFuture, Clock, Timestamp};
 use tidemill_protocol::ids::{Offset, Partition, Position, TopicId, TopicName, TopicPartition};
@@ -68,6 +69,7 @@ fn input(stage: &Stage<'_>) -> anyhow::Result<StepInput> {
         headers: Vec::new(),
     };
     Ok(StepInput {
+        task: TaskId { deployment: DeploymentId(1), partition: Partition(0) },
         partition: 0,
         attempt: 0,
         events: (0..EVENTS).map(event).collect(),

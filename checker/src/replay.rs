@@ -104,6 +104,7 @@ impl Run<'_> {
         };
         let clocks = self.clocks(meta, &spec, &found)?;
         let input = StepInput {
+            task: meta.task,
             partition: meta.task.partition.0,
             attempt: row.attempts,
             events: found.events.into(),

@@ -162,6 +162,8 @@ pub const GUEST_CORE_INSTANCES_MAX: u32 = 64;
 pub const GUEST_MEMORIES_MAX: u32 = 4;
 /// Handles that a guest may hold at once; the contract gives it one.
 pub const GUEST_HANDLES_MAX: usize = 1_000;
+/// Random bytes that a guest of WASI may ask for at once.
+pub const GUEST_RANDOM_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of the host's memory that each record of one `emit` may take beside its own bytes.
 pub const GUEST_RECORD_OVERHEAD: usize = 128;
 /// A reason or a panic's message, as far as it is kept.

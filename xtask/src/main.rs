@@ -14,6 +14,7 @@ mod exactly_once;
 mod full_disk;
 mod newcomer;
 mod plugins;
+mod polyglot;
 mod test;
 mod witness;
 
@@ -37,6 +38,7 @@ enum Chore {
     ExactlyOnce(exactly_once::ExactlyOnce),
     FullDisk(full_disk::FullDisk),
     Newcomer(newcomer::Newcomer),
+    Polyglot(polyglot::Polyglot),
     Witness(witness::Witness),
     CrashLab(crash_lab::CrashLab),
     Bench(bench::Bench),
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Chore::ExactlyOnce(chore) => chore.run(),
         Chore::FullDisk(chore) => chore.run(),
         Chore::Newcomer(chore) => chore.run(),
+        Chore::Polyglot(chore) => chore.run(),
         Chore::Witness(witness) => witness.run(),
         Chore::CrashLab(chore) => chore.run(),
         Chore::Bench(bench) => bench.run(),

@@ -39,6 +39,7 @@ mod state;
 mod step;
 mod timers;
 mod trap;
+mod wasi;
 
 pub use artifact::{Artifact, SealError, Sealer};
 pub use child::{ChildProcess, CompileLimits, compile_child_main};

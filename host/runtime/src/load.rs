@@ -51,6 +51,7 @@ pub struct Plugin(Arc<Loaded>);
 struct Loaded {
     contract: Contract,
     places: u32,
+    has_wasi: bool,
 }
 
 impl Plugin {
@@ -62,6 +63,11 @@ impl Plugin {
     /// How many places of the pool an instance of it takes.
     pub(crate) fn places(&self) -> u32 {
         self.0.places
+    }
+
+    /// Whether it imports any of WASI.
+    pub(crate) fn has_wasi(&self) -> bool {
+        self.0.has_wasi
     }
 
     /// Makes an instance and hands it the step.
@@ -93,7 +99,9 @@ impl Runtime {
         let contract =
             Contract::new(self.linker.instantiate_pre(&component).map_err(misfit)?).map_err(misfit)?;
         component.initialize_copy_on_write_image().map_err(misfit)?;
-        Ok(Plugin(Arc::new(Loaded { contract, places: memories.max(1) })))
+        let has_wasi =
+            component.component_type().imports(&self.engine).any(|(name, _)| name.starts_with("wasi:"));
+        Ok(Plugin(Arc::new(Loaded { contract, places: memories.max(1), has_wasi })))
     }
 
     fn check_imports(&self, component: &Component) -> Result<(), LoadError> {

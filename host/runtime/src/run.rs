@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemill_core::ids::TaskId;
 use tidemill_core::plugin::{Effects, Event, GuestLimits, StateView, Timer};
 use tidemill_core::seams::Timestamp;
 use tidemill_protocol::ids::TopicName;
@@ -18,9 +19,11 @@ use crate::meter::Meter;
 use crate::step::{LogLine, Step};
 use crate::trap;
 
-/// All that a step may know. Nothing else reaches the guest: no clock, no chance, no memory of earlier steps.
+/// All that a step may know. Nothing else reaches the guest: no clock, no chance but what follows from it, no memory of earlier steps.
 #[derive(Clone)]
 pub struct StepInput {
+    /// Whose step it is.
+    pub task: TaskId,
     /// The number of the partitions that the task reads.
     pub partition: u32,
     /// How often the first event, or timer, was tried before.
@@ -93,7 +96,7 @@ impl Runtime {
         );
         let _room = self.room.acquire_many(plugin.places()).await.expect("the semaphore is never closed");
         let meter = Meter::new(self.metering, input.limits.cpu_ms);
-        let mut store = Store::new(&self.engine, Step::new(input));
+        let mut store = Store::new(&self.engine, Step::new(input, plugin.has_wasi()));
         store.limiter(|step| &mut step.limiter);
         store.set_hostcall_fuel(store.data().call_bytes_max());
         store.set_max_component_handles(tidemill_core::limits::GUEST_HANDLES_MAX);
@@ -105,6 +108,7 @@ impl Runtime {
 }
 
 fn outcome(verdict: wasmtime::Result<Verdict>, mut step: Step, cpu: Duration) -> StepOutcome {
+    step.log_output();
     let usage = Usage { cpu, memory_bytes_max: step.limiter.bytes_max() };
     let (log, log_lines_dropped) = (std::mem::take(&mut step.log), step.log_lines_dropped);
     let result = match verdict {

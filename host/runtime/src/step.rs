@@ -14,6 +14,7 @@ use crate::limiter::Limiter;
 use crate::run::StepInput;
 use crate::state::StagedState;
 use crate::timers::StagedTimers;
+use crate::wasi::Wasi;
 
 /// How much a line of a plugin's log matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,14 +48,17 @@ pub struct Step {
     pub(crate) log: Vec<LogLine>,
     pub(crate) log_lines_dropped: u64,
     pub(crate) panic: Option<PanicReport>,
+    /// For components that import it.
+    pub(crate) wasi: Option<Box<Wasi>>,
     emitted: Vec<Emitted>,
     emitted_bytes: u64,
 }
 
 impl Step {
     /// Nothing staged yet.
-    pub(crate) fn new(input: StepInput) -> Step {
+    pub(crate) fn new(input: StepInput, has_wasi: bool) -> Step {
         Step {
+            wasi: has_wasi.then(|| Box::new(Wasi::new(&input))),
             topics: input.inputs.iter().map(|topic| Arc::from(topic.as_str())).collect(),
             state: StagedState::new(Arc::clone(&input.state), input.limits.state_bytes),
             timers: StagedTimers::new(input.limits.state_bytes),
@@ -117,8 +121,22 @@ impl Step {
         Ok(())
     }
 
-    /// Keeps a line, or counts it when there are too many.
+    /// Writes what the guest printed to its log.
+    pub(crate) fn log_output(&mut self) {
+        if let Some((lines, dropped)) = self.wasi.as_ref().map(|wasi| wasi.lines()) {
+            self.log_lines_dropped += dropped;
+            lines.into_iter().for_each(|(level, line)| self.keep(level, line));
+        }
+    }
+
+    /// Writes a line to the log, behind what was printed before.
     pub(crate) fn log(&mut self, level: LogLevel, message: String) {
+        self.log_output();
+        self.keep(level, message);
+    }
+
+    /// Keeps a line, or counts it when there are too many.
+    fn keep(&mut self, level: LogLevel, message: String) {
         if self.log.len() >= limits::GUEST_LOG_LINES_MAX {
             self.log_lines_dropped += 1;
             return;

@@ -17,18 +17,24 @@ fn refusal(text: &str) -> LoadError {
 fn what_it_may_not_import_is_named() {
     let refused = refusal(
         r#"(component
-             (import "wasi:filesystem/preopens@0.2.9" (instance))
+             (import "wasi:http/outgoing-handler@0.2.9" (instance))
+             (import "wasi:keyvalue/store@0.2.0-draft" (instance))
              (import "tidemill:plugin/log@0.1.0" (instance))
              (import "tidemill:plugin/log@0.2.0" (instance))
              (import "surprise" (func)))"#,
     );
-    let names =
-        ["wasi:filesystem/preopens@0.2.9", "tidemill:plugin/log@0.2.0", "surprise"].map(str::to_owned);
+    let names = [
+        "wasi:http/outgoing-handler@0.2.9",
+        "wasi:keyvalue/store@0.2.0-draft",
+        "tidemill:plugin/log@0.2.0",
+        "surprise",
+    ]
+    .map(str::to_owned);
     assert_eq!(refused, LoadError::Imports { names: names.into() });
     assert_eq!(
         refused.to_string(),
         "the component imports what is not offered to plugins: \
-         wasi:filesystem/preopens@0.2.9, tidemill:plugin/log@0.2.0, surprise"
+         wasi:http/outgoing-handler@0.2.9, wasi:keyvalue/store@0.2.0-draft, tidemill:plugin/log@0.2.0, surprise"
     );
 }
 

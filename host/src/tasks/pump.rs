@@ -324,6 +324,7 @@ impl Pump {
         // Out of the log, and so the same after a restart and when the step is run again to be checked.
         let attempt = row.attempts;
         let input = StepInput {
+            task: self.task,
             partition: self.task.partition.0,
             attempt,
             events: items.iter().filter_map(|item| item.event().cloned()).collect(),

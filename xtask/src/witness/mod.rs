@@ -10,7 +10,7 @@ mod kcat;
 mod log;
 mod mailer;
 mod ours;
-mod tools;
+pub mod tools;
 
 use std::fs;
 use std::path::{Path, PathBuf};

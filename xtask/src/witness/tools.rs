@@ -164,7 +164,14 @@ fn is_there(program: &str) -> bool {
 }
 
 /// Installs anew whenever the pinned versions are others than those that are installed.
-fn installed(home: &Path, pins: &Path, install: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When it cannot be installed.
+pub fn installed(
+    home: &Path,
+    pins: &Path,
+    install: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let (stamp, wanted) = (home.join("installed"), fs::read(pins)?);
     if fs::read(&stamp).is_ok_and(|there| there == wanted) {
         return Ok(());
@@ -176,7 +183,11 @@ fn installed(home: &Path, pins: &Path, install: impl FnOnce() -> anyhow::Result<
     Ok(fs::write(stamp, wanted)?)
 }
 
-fn run(command: &mut Command) -> anyhow::Result<()> {
+/// Runs a command to its end.
+///
+/// # Errors
+/// When it fails.
+pub fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command.status().with_context(|| format!("{command:?}"))?;
     ensure!(status.success(), "{command:?} ended with {status}");
     Ok(())

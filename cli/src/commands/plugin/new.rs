@@ -4,6 +4,8 @@
 //! of a repository, and what it builds fits the broker of the same version. They come out of the workspace by
 //! `build.rs`; only the manifest of the SDK is rewritten, since it inherits from the workspace what a project has not.
 
+mod languages;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,7 @@ use serde_json::json;
 use tidemill_protocol::ids::TopicName;
 use toml::{Table, Value};
 
+use self::languages::{LANGUAGES, Language};
 use crate::exit::Failure;
 use crate::output::{self, Format};
 
@@ -22,17 +25,6 @@ const WORKSPACE: &str = include_str!("../../../../Cargo.toml");
 const SDK: &str = include_str!("../../../../plugin-sdk/Cargo.toml");
 /// Of these only the profile is taken, by which the stock plugins are built.
 const PLUGINS: &str = include_str!("../../../../plugins/Cargo.toml");
-
-/// What the author's own files begin as.
-const TEMPLATES: [(&str, &str); 7] = [
-    ("Cargo.toml", include_str!("../../../templates/rust/Cargo.toml")),
-    ("plugin.toml", include_str!("../../../templates/rust/plugin.toml")),
-    ("src/lib.rs", include_str!("../../../templates/rust/src/lib.rs")),
-    ("tests/input.jsonl", include_str!("../../../templates/rust/tests/input.jsonl")),
-    ("tests/expect.jsonl", include_str!("../../../templates/rust/tests/expect.jsonl")),
-    ("README.md", include_str!("../../../templates/rust/README.md")),
-    (".gitignore", include_str!("../../../templates/rust/gitignore")),
-];
 
 /// The longest name: topics of the project have it in theirs.
 const NAME_BYTES_MAX: usize = 64;
@@ -68,7 +60,7 @@ pub struct New {
     /// The folder to make.
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
-    /// The language: rust.
+    /// The language: rust, js or python.
     #[arg(long, default_value = "rust")]
     lang: String,
 }
@@ -80,15 +72,15 @@ impl New {
     /// [`Failure::Refused`] when the name or language cannot be, or the folder is there already.
     pub fn run(self, format: Format) -> Result<(), Failure> {
         check(&self.name)?;
-        if self.lang != "rust" {
-            return Err(anyhow!("--lang {}: projects are made for rust only, so far", self.lang).into());
-        }
+        let language = LANGUAGES.iter().find(|language| language.name == self.lang);
+        let language = language
+            .ok_or_else(|| anyhow!("--lang {}: projects are made in rust, js and python", self.lang))?;
         let folder = self.folder.unwrap_or_else(|| PathBuf::from(&self.name));
         let is_empty = fs::read_dir(&folder).map(|mut files| files.next().is_none());
         if !is_empty.unwrap_or(!folder.exists()) {
             return Err(anyhow!("{} is there already, and not empty", folder.display()).into());
         }
-        let files = files(&self.name)?;
+        let files = files(&self.name, language)?;
         for (path, text) in &files {
             write(&folder.join(path), text)?;
         }
@@ -98,10 +90,7 @@ impl New {
             }
             Format::Table => {
                 println!("made {}; go on with", folder.display());
-                println!(
-                    "  cd {} && cargo test && tidemill plugin build && tidemill plugin test",
-                    folder.display()
-                );
+                println!("  cd {} && {}", folder.display(), language.next);
                 println!("and read its README.md");
             }
         }
@@ -132,7 +121,7 @@ fn check(name: &str) -> anyhow::Result<()> {
 }
 
 /// All files of a project, by their paths in it.
-fn files(name: &str) -> anyhow::Result<Vec<(String, String)>> {
+fn files(name: &str, language: &Language) -> anyhow::Result<Vec<(String, String)>> {
     let workspace: Table = toml::from_str(WORKSPACE)?;
     let package = &workspace["workspace"]["package"];
     let text = |key: &str| package[key].as_str().with_context(|| format!("the workspace's {key}"));
@@ -146,11 +135,14 @@ fn files(name: &str) -> anyhow::Result<Vec<(String, String)>> {
             .replace("{{profile}}", profile.trim_end()))
     };
     let mut files = Vec::new();
-    for (path, template) in TEMPLATES {
-        files.push((path.to_owned(), fill(template)?));
+    for (path, template) in language.templates {
+        files.push(((*path).to_owned(), fill(template)?));
     }
-    files.push(("sdk/Cargo.toml".to_owned(), standalone(SDK, &workspace)?));
-    files.extend(PROJECT_FILES.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())));
+    if language.has_sdk {
+        files.push(("sdk/Cargo.toml".to_owned(), standalone(SDK, &workspace)?));
+    }
+    let shared = PROJECT_FILES.iter().filter(|(path, _)| language.has_sdk || !path.starts_with("sdk/"));
+    files.extend(shared.map(|(path, text)| ((*path).to_owned(), (*text).to_owned())));
     Ok(files)
 }
 
@@ -188,13 +180,13 @@ mod tests {
     use super::*;
 
     fn file(name: &str) -> String {
-        let files = files("greeter").unwrap();
+        let files = files("greeter", &LANGUAGES[0]).unwrap();
         files.into_iter().find(|(path, _)| path == name).unwrap_or_else(|| panic!("no {name}")).1
     }
 
     #[test]
     fn a_project_has_all_that_it_needs() {
-        for (path, text) in files("greeter").unwrap() {
+        for (path, text) in LANGUAGES.iter().flat_map(|language| files("greeter", language).unwrap()) {
             assert!(!text.contains("{{"), "{path} was not filled in: {text}");
         }
         assert!(file("wit/world.wit").contains("world plugin"));
@@ -202,6 +194,19 @@ mod tests {
         let manifest: tidemill_core::manifest::Manifest = toml::from_str(&file("plugin.toml")).unwrap();
         assert_eq!(manifest.check(), []);
         toml::from_str::<Table>(&file("Cargo.toml")).unwrap();
+    }
+
+    #[test]
+    fn other_languages_have_the_contract_and_no_sdk() {
+        for language in &LANGUAGES[1..] {
+            let files: std::collections::BTreeMap<_, _> =
+                files("greeter", language).unwrap().into_iter().collect();
+            assert!(
+                files.contains_key("wit/world.wit") && files.keys().all(|path| !path.starts_with("sdk/"))
+            );
+            let manifest: tidemill_core::manifest::Manifest = toml::from_str(&files["plugin.toml"]).unwrap();
+            assert_eq!(manifest.check(), [], "{}", language.name);
+        }
     }
 
     #[test]

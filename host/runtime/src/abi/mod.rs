@@ -10,6 +10,7 @@ use wasmtime::Store;
 use wasmtime::component::{InstancePre, Linker};
 
 use crate::step::Step;
+use crate::wasi;
 
 /// What a plugin said of its step.
 pub(crate) enum Verdict {
@@ -24,8 +25,8 @@ pub(crate) enum Verdict {
 /// The exports that make a component a plugin, one of which it needs.
 pub(crate) const HANDLERS: [&str; 1] = [v0_1::HANDLER];
 
-/// The interfaces that a plugin may import.
-const INTERFACES: [&[&str]; 1] = [&v0_1::INTERFACES];
+/// The interfaces that a plugin may import: the contract, and what there is of WASI.
+const INTERFACES: [&[&str]; 2] = [&v0_1::INTERFACES, &wasi::INTERFACES];
 
 /// Whether `import` is an interface that some version offers.
 pub(crate) fn offers(import: &str) -> bool {
@@ -50,7 +51,8 @@ pub(crate) fn serves(ours: &str, theirs: &str) -> bool {
 /// # Errors
 /// wasmtime's, when two versions offer something under one name.
 pub(crate) fn link(linker: &mut Linker<Step>) -> wasmtime::Result<()> {
-    v0_1::link(linker)
+    v0_1::link(linker)?;
+    wasi::link(linker)
 }
 
 /// A component, ready to be instantiated, by the version that it speaks.
@@ -97,11 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_contracts_own_interfaces_are_offered() {
-        assert!(offers("tidemill:plugin/log@0.1.0"));
-        for other in
-            ["tidemill:plugin/secrets@0.1.0", "tidemill:plugin/log@0.2.0", "wasi:cli/environment@0.2.9"]
-        {
+    fn only_the_contracts_interfaces_and_a_powerless_wasi_are_offered() {
+        assert!(offers("tidemill:plugin/log@0.1.0") && offers("wasi:cli/environment@0.2.9"));
+        for other in [
+            "tidemill:plugin/secrets@0.1.0",
+            "tidemill:plugin/log@0.2.0",
+            "wasi:sockets/tcp@0.2.9",
+            "wasi:cli/environment@0.3.0",
+        ] {
             assert!(!offers(other), "{other}");
         }
     }

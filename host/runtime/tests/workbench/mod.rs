@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidemill_core::fault::Fault;
+use tidemill_core::ids::{DeploymentId, TaskId};
 use tidemill_core::plugin::{Event, GuestLimits, StateView};
 use tidemill_core::seams::{BoxFuture, Clock, Timestamp};
 use tidemill_protocol::ids::{Offset, Partition, Position, TopicId, TopicName, TopicPartition};
@@ -99,6 +100,7 @@ pub fn run(component: &[u8], input: StepInput) -> StepOutcome {
 pub fn input(events: usize) -> StepInput {
     let name = |name: &str| TopicName::new(name).unwrap();
     StepInput {
+        task: TaskId { deployment: DeploymentId(7), partition: Partition(3) },
         partition: 3,
         attempt: 0,
         events: (0..events as u64).map(event).collect(),

@@ -305,6 +305,7 @@ impl Trial {
             names.into_iter().map(|name| TopicName::new(name.as_str())).collect()
         };
         let input = StepInput {
+            task,
             partition: task.partition.0,
             attempt,
             events: item.event().cloned().into_iter().collect(),
