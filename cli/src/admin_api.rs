@@ -115,7 +115,6 @@ impl AdminApi {
     ///
     /// # Errors
     /// [`Failure`] when there is no answer, or a problem.
-
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         read(self.call(Method::DELETE, path, Bytes::new(), false).await?)
     }
