@@ -166,8 +166,8 @@ table! {
         "The request names a transactional id, and transactions are not offered."
         "Leave transactional.id out; a chain of plugins is exactly-once by itself."
     56 KAFKA_STORAGE_ERROR true Unknown
-        "The broker's disk failed; it stops."
-        "Go to another broker; have the disk looked at."
+        "The broker's disk is full, or it failed."
+        "Try again, or go to another broker; the broker's log says what its disk needs."
     59 UNKNOWN_PRODUCER_ID false NotApplied
         "Nothing is known of this producer in this partition, and the batch is not its first."
         "Take a new producer epoch and begin with sequence 0."
