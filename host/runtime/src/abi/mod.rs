@@ -104,7 +104,7 @@ mod tests {
         for other in [
             "tidemill:plugin/secrets@0.1.0",
             "tidemill:plugin/log@0.2.0",
-            "wasi:sockets/tcp@0.2.9",
+            "wasi:http/outgoing-handler@0.2.9",
             "wasi:cli/environment@0.3.0",
         ] {
             assert!(!offers(other), "{other}");
