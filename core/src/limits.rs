@@ -64,6 +64,8 @@ pub const TENANT_TOPICS_MAX: usize = 20_000;
 pub const ENTRY_BYTES_MAX: usize = 24 * MIB;
 /// What a turn gathers before it is written: beyond it more gathering buys nothing.
 pub const TURN_BYTES_TARGET: usize = 4 * MIB;
+/// Bytes of chunks that are written in one commit while a segment is written anew.
+pub const REWRITE_BYTES_MAX: usize = 2 * TURN_BYTES_TARGET;
 /// Bytes appended and not yet durable, per shard; appends wait beyond it.
 pub const UNSYNCED_BYTES_MAX: usize = 64 * MIB;
 /// Bytes of recent entries kept in memory for readers, per shard.

@@ -98,9 +98,7 @@ impl DatabaseFile {
 
     /// Gives a file that was just made its name, durably. What it holds must be durable before.
     pub(crate) fn show(&self, disk: &dyn Disk) -> Result<(), Fault> {
-        let folder = self.path.parent().unwrap_or(Path::new(""));
-        let renamed = disk.rename(&hidden(&self.path), &self.path).and_then(|()| disk.sync_directory(folder));
-        renamed.map_err(|error| Fault::disk(format!("naming {}", self.path.display()), error))
+        show(disk, &self.path)
     }
 
     /// Opens a file to write it, repairing what a crash left. With `verify` every page is read and its checksum
@@ -256,6 +254,13 @@ fn was_left_open(file: &dyn DiskFile) -> io::Result<bool> {
     let mut byte = [0];
     file.read_at(STATE_BYTE_AT, &mut byte)?;
     Ok(byte[0] & LEFT_OPEN_BIT != 0)
+}
+
+/// See [`DatabaseFile::show`], for a file that was closed since.
+pub(crate) fn show(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let renamed = disk.rename(&hidden(path), path).and_then(|()| disk.sync_directory(folder));
+    renamed.map_err(|error| Fault::disk(format!("naming {}", path.display()), error))
 }
 
 /// Where a file is made before it has its name. Whoever finds one of these may remove it.

@@ -7,6 +7,7 @@
 //! Tables: `about`; `segments` (number u64 → `line u32 · first index u64 · seal`, see [`Seal`]); `spans` (as
 //! `spans.rs` says, with the line, u32, as prefix).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -101,6 +102,47 @@ impl Directory {
                 table.insert(&key[..], &span.encode(&key)[..])?;
             }
             Ok(())
+        })
+    }
+
+    /// Takes a sealed segment out, and puts another in its place, if there is one. Each comes with what it holds.
+    pub(super) fn exchange(
+        &self,
+        (old, held): (&Listed, &[(TopicPartition, Span)]),
+        new: Option<(&Listed, &[(TopicPartition, Span)])>,
+    ) -> Result<(), Fault> {
+        self.file.write(Commit::OneSync, |transaction| {
+            let mut segments = transaction.open_table(SEGMENTS)?;
+            let mut table = transaction.open_table(SPANS)?;
+            segments.remove(old.number)?;
+            let prefix = old.line.to_be_bytes();
+            for (at, span) in held {
+                table.remove(&spans::key(&prefix, *at, span.base)[..])?;
+            }
+            let Some((new, holds)) = new else { return Ok(()) };
+            segments.insert(new.number, &new.encode()[..])?;
+            for (at, span) in holds {
+                let key = spans::key(&prefix, *at, span.base);
+                table.insert(&key[..], &span.encode(&key)[..])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// What each segment of a line holds.
+    pub(super) fn held(&self, line: u32) -> Result<BTreeMap<u64, Vec<(TopicPartition, Span)>>, Fault> {
+        self.file.read(|transaction| {
+            let prefix = line.to_be_bytes();
+            let end = line.saturating_add(1).to_be_bytes();
+            let mut held: BTreeMap<u64, Vec<(TopicPartition, Span)>> = BTreeMap::new();
+            let table = transaction.open_table(SPANS)?;
+            for row in ReadableTable::range::<&[u8]>(&table, &prefix[..]..&end[..])? {
+                let (key, value) = row?;
+                let read = spans::decode_row(&prefix, key.value(), value.value());
+                let (at, span) = read.map_err(|malformed| self.damaged(malformed))?;
+                held.entry(span.place).or_default().push((at, span));
+            }
+            Ok(held)
         })
     }
 

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Above the purge mark the log is Raft's: it is appended to, and may be cut. Below it lie *record segments*, which
-//! Raft never asks for again and readers do; a purge is a durable mark and removes nothing.
+//! Raft never asks for again and readers do; a purge is a durable mark and removes nothing. What readers do not want any
+//! more either goes back to the disk when that is asked for (`reclaim.rs`).
 //!
 //! A [`GroupLog`] is a handle: cheap to clone, to be used from any thread. Reading may wait for the disk; nothing else
 //! but what is `async` waits for anything. Two threads belong to a log, the writer and the sealer; they end when it is
@@ -26,6 +27,7 @@ pub mod offline;
 mod options;
 mod promises;
 mod reader;
+mod reclaim;
 mod recovery;
 mod sealed;
 mod sealer;
@@ -58,6 +60,7 @@ use writer::Writer;
 
 pub use entry::{EncodedEntry, LogEntry, LogId, Payload, Vote};
 pub use options::{Ahead, Done, LogOptions, OnFault, OnTurn, Planted, ReadError, RunsAhead};
+pub use reclaim::Reclaimed;
 pub use recovery::{Loss, Recovery};
 
 /// The log of a group. Cheap to clone; all clones are the same log.
@@ -101,6 +104,7 @@ impl GroupLog {
             next_applied: None,
             cuts: VecDeque::new(),
             unsynced_bytes: 0,
+            next_segment: opened.next_segment,
             queue: VecDeque::new(),
             fault: None,
             is_closing: false,
@@ -113,7 +117,6 @@ impl GroupLog {
             promises: opened.promises,
             mark: opened.mark,
             turn: opened.turn,
-            next_segment: opened.next_segment,
             turn_time: Duration::ZERO,
             in_vain: 0,
         };
@@ -312,6 +315,39 @@ impl GroupLog {
                 self.shared().sealing.notify_one();
             }
         }
+    }
+
+    /// Has the next append begin a new segment, so that what was written until now can be sealed.
+    ///
+    /// # Errors
+    /// The [`Fault`] that ended the log.
+    pub async fn roll(&self) -> Result<(), Fault> {
+        let waiting = self.ask(self.memory(), |done| Work::Roll { done });
+        wait(Some(waiting)).await
+    }
+
+    /// Gives back the disk of what nobody wants any more below entry `below`: of batches that lie below the log start of
+    /// their partition (`None`: there is no such partition any more), and of those that were to be shipped elsewhere. Only
+    /// what is sealed and below the purge mark is looked at, segment by segment: see `reclaim.rs`. Reads and writes on the
+    /// thread that polls it.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the disk, or of `log_start`. The log goes on, unless it was the log's own.
+    pub async fn reclaim(
+        &self,
+        below: LogIndex,
+        log_start: impl Fn(TopicPartition) -> Result<Option<Offset>, Fault> + Send + Sync,
+    ) -> Result<Reclaimed, Fault> {
+        let _alone = self.shared().reclaiming.lock().await;
+        let mut reclaimed = Reclaimed::default();
+        for listed in self.shared().reclaimable(below, &log_start)? {
+            let Some(exchange) = self.shared().prepare(&listed, &log_start)? else { continue };
+            reclaimed.count(&exchange);
+            let work = |done| Work::Exchange { old: exchange.old, new: exchange.new, done };
+            let waiting = self.ask(self.memory(), work);
+            wait(Some(waiting)).await?;
+        }
+        Ok(reclaimed)
     }
 
     /// Tells that an entry of this log is applied, and all before it: nobody has to read it soon.

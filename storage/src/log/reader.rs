@@ -16,7 +16,7 @@ use tidemill_protocol::ids::{Offset, TopicPartition};
 use super::chunk::{self, Chunk};
 use super::entry::{LogEntry, Payload};
 use super::index::{self, Placed};
-use super::line::Place;
+use super::line::{Place, after};
 use super::segment;
 use super::shared::Shared;
 use super::spans::{Span, Spans};
@@ -133,6 +133,7 @@ impl Shared {
             };
             let chunk = match (chunk, &place) {
                 (Ok(Some(chunk)), _) => Arc::new(chunk),
+                (Err(_), Place::Sealed(number)) if !self.is_sealed(*number)? => continue,
                 // It was sealed meanwhile, or the log was cut: the place has changed, or nothing is there any more.
                 (_, Place::Open(segment)) if segment.file.is_closed() => continue,
                 (Ok(None), _) if self.was_cut(index) => return Ok(None),
@@ -146,6 +147,33 @@ impl Shared {
             };
             self.chunks.put(&chunk, epoch);
             return Ok(Some(chunk));
+        }
+    }
+
+    /// Whether this is one of the log's sealed segments, and was not given back meanwhile.
+    ///
+    /// # Errors
+    /// The [`Fault`] that ended the log.
+    fn is_sealed(&self, number: u64) -> Result<bool, Fault> {
+        let memory = self.memory();
+        match memory.refusal() {
+            Some(fault) => Err(fault),
+            None => Ok(memory.line.sealed.values().any(|listed| listed.number == number)),
+        }
+    }
+
+    /// Looks at the spans of a partition in a sealed segment; `None` when that was given back since the directory was
+    /// asked, which is to be asked again then.
+    fn sealed_spans<T>(
+        &self,
+        segment: &Span,
+        at: TopicPartition,
+        look: impl FnOnce(&Spans<'_>) -> Result<T, Problem>,
+    ) -> Result<Option<T>, Fault> {
+        match self.sealed.spans(segment, at, look) {
+            Ok(found) => Ok(Some(found)),
+            Err(_) if !self.is_sealed(segment.place)? => Ok(None),
+            Err(fault) => Err(fault),
         }
     }
 
@@ -248,15 +276,27 @@ impl Shared {
         at: TopicPartition,
         from: LogIndex,
     ) -> Result<Option<LogIndex>, Fault> {
-        let reaches = |span: &Span| span.last >= from;
-        let Some(segment) = self.directory_spans(line, at, |spans| spans.first_where(reaches))? else {
-            return Ok(None);
+        let mut from = from;
+        let chunk = loop {
+            let reaches = |span: &Span| span.last >= from;
+            let Some(segment) = self.directory_spans(line, at, |spans| spans.first_where(reaches))? else {
+                return Ok(None);
+            };
+            if segment.is_gone() {
+                from = after(segment.last);
+                continue;
+            }
+            if segment.first >= from {
+                return Ok(Some(segment.first));
+            }
+            let chunk = self.sealed_spans(&segment, at, |spans| spans.first_where(reaches))?;
+            let Some(chunk) = chunk else { continue };
+            let chunk = chunk.ok_or_else(|| missing(at, segment.base))?;
+            if !chunk.is_gone() {
+                break chunk;
+            }
+            from = after(chunk.last);
         };
-        if segment.first >= from {
-            return Ok(Some(segment.first));
-        }
-        let chunk = self.sealed.spans(&segment, at, |spans| spans.first_where(reaches))?;
-        let chunk = chunk.ok_or_else(|| missing(at, segment.base))?;
         if chunk.first >= from {
             return Ok(Some(chunk.first));
         }
@@ -281,11 +321,18 @@ impl Shared {
             let memory = self.memory();
             (memory.line.index.at_time(at, timestamp_ms), memory.line.number)
         };
-        let reaches = |span: &Span| span.max_timestamp_ms >= timestamp_ms;
-        let found = match self.directory_spans(line, at, |spans| spans.first_matching(reaches))? {
-            Some(segment) => {
-                let chunk = self.sealed.spans(&segment, at, |spans| spans.first_where(reaches))?;
-                let chunk = chunk.ok_or_else(|| missing(at, segment.base))?;
+        let reaches = |span: &Span| !span.is_gone() && span.max_timestamp_ms >= timestamp_ms;
+        let sealed = loop {
+            let Some(segment) = self.directory_spans(line, at, |spans| spans.first_matching(reaches))? else {
+                break None;
+            };
+            let chunk = self.sealed_spans(&segment, at, |spans| spans.first_where(reaches))?;
+            if let Some(chunk) = chunk {
+                break Some(chunk.ok_or_else(|| missing(at, segment.base))?);
+            }
+        };
+        let found = match sealed {
+            Some(chunk) => {
                 let is_late = |placed: &PlacedBatch| Ok(index::extent(&placed.batch)?.2 >= timestamp_ms);
                 self.first_in_chunk(LogIndex(chunk.place), at, is_late)?
             }
@@ -318,6 +365,7 @@ impl Shared {
 
     /// Where the batch lies that holds `offset`, or the next one.
     fn lies(&self, at: TopicPartition, offset: Offset) -> Result<Lies, Fault> {
+        let mut offset = offset;
         let mut gap_seen = None;
         loop {
             let (first, line) = {
@@ -331,10 +379,18 @@ impl Shared {
             };
             let holding = self.directory_spans(line, at, |spans| spans.holding(offset))?;
             if let Some(segment) = holding {
-                let chunk = self.sealed.spans(&segment, at, |spans| spans.holding(offset))?;
-                return chunk
-                    .map(|chunk| Lies::Sealed(LogIndex(chunk.place)))
-                    .ok_or_else(|| missing(at, offset));
+                if segment.is_gone() {
+                    offset = segment.end;
+                    continue;
+                }
+                let chunk = self.sealed_spans(&segment, at, |spans| spans.holding(offset))?;
+                let Some(chunk) = chunk else { continue };
+                let chunk = chunk.ok_or_else(|| missing(at, offset))?;
+                if chunk.is_gone() {
+                    offset = chunk.end;
+                    continue;
+                }
+                return Ok(Lies::Sealed(LogIndex(chunk.place)));
             }
             // Nothing sealed holds it, so it is the first batch that is not sealed. That begins where the sealed
             // part ends; if it does not, more was sealed while we looked, or the directory lacks something.

@@ -31,6 +31,7 @@ use super::entry::LogId;
 use super::line::{Line, OpenSegment, after};
 use super::mark::{Mark, MarkFile};
 use super::promises::{self, Floor, PromiseFile, Promises};
+use super::reclaim::Held;
 use super::segment::{self, Segment};
 use super::tail::Tail;
 use crate::database;
@@ -283,8 +284,7 @@ impl Found {
                     self.dead.push(number);
                 } else {
                     let listed = Listed { number, line: birth.line, first: birth.first, seal };
-                    directory.add(&listed, &summary)?;
-                    self.sealed.insert(number, listed);
+                    self.adopt(disk, folder, directory, Held { listed, spans: summary })?;
                 }
                 continue;
             }
@@ -303,8 +303,7 @@ impl Found {
                 let (birth, seal, summary) = sealed
                     .ok_or_else(|| Fault::damaged(path.display().to_string(), "it cannot be closed"))?;
                 let listed = Listed { number, line: birth.line, first: birth.first, seal };
-                directory.add(&listed, &summary)?;
-                self.sealed.insert(number, listed);
+                self.adopt(disk, folder, directory, Held { listed, spans: summary })?;
                 continue;
             }
             self.open.insert(number, segment);
@@ -314,6 +313,36 @@ impl Found {
             self.drop_line(line + 1);
             directory.keep_lines(&[line])?;
         }
+        Ok(())
+    }
+
+    /// Takes in a sealed segment that the directory does not list. Of two that hold the same stretch, the one with the
+    /// higher number was made to take the other's place: power was cut before that was gone.
+    fn adopt(
+        &mut self,
+        disk: &dyn Disk,
+        folder: &Path,
+        directory: &Directory,
+        found: Held,
+    ) -> Result<(), Fault> {
+        let listed = found.listed;
+        let same = |other: &&Listed| (other.line, other.first) == (listed.line, listed.first);
+        match self.sealed.values().find(same).copied() {
+            None => directory.add(&listed, &found.spans)?,
+            Some(other) if other.number > listed.number => {
+                self.dead.push(listed.number);
+                return Ok(());
+            }
+            Some(other) => {
+                let path = segment::path(folder, other.number);
+                let (.., spans) = segment::read_sealed(disk, &path)?
+                    .ok_or_else(|| Fault::damaged(path.display().to_string(), "it is not closed"))?;
+                directory.exchange((&other, &spans), Some(found.parts()))?;
+                self.sealed.remove(&other.number);
+                self.dead.push(other.number);
+            }
+        }
+        self.sealed.insert(listed.number, listed);
         Ok(())
     }
 

@@ -92,7 +92,12 @@ impl SealedFiles {
 
 /// All spans of a sealed segment, put together for each partition: what the directory holds of it.
 pub(super) fn summary(file: &DatabaseFile, number: u64) -> Result<Vec<(TopicPartition, Span)>, Fault> {
-    let rows = file.read(|transaction| {
+    Ok(summarize(&rows(file)?, number))
+}
+
+/// All spans of a sealed segment, in the order of their keys.
+pub(super) fn rows(file: &DatabaseFile) -> Result<Vec<(TopicPartition, Span)>, Fault> {
+    file.read(|transaction| {
         let table = transaction.open_table(SPANS)?;
         let mut spans = Vec::new();
         for row in redb::ReadableTable::iter(&table)? {
@@ -103,8 +108,7 @@ pub(super) fn summary(file: &DatabaseFile, number: u64) -> Result<Vec<(TopicPart
             );
         }
         Ok(spans)
-    })?;
-    Ok(summarize(&rows, number))
+    })
 }
 
 /// One span for each partition, from all spans of segment `number` in the order of their keys.
@@ -112,10 +116,13 @@ pub(super) fn summarize(spans: &[(TopicPartition, Span)], number: u64) -> Vec<(T
     let mut whole: Vec<(TopicPartition, Span)> = Vec::new();
     for (at, span) in spans {
         match whole.last_mut().filter(|(other, _)| other == at) {
+            // What is gone comes first; the entries are those of the rest.
+            Some((_, sum)) if sum.is_gone() => *sum = Span { base: sum.base, place: number, ..*span },
             Some((_, sum)) => {
                 (sum.end, sum.last) = (span.end, span.last);
                 sum.max_timestamp_ms = sum.max_timestamp_ms.max(span.max_timestamp_ms);
             }
+            None if span.is_gone() => whole.push((*at, *span)),
             None => whole.push((*at, Span { place: number, ..*span })),
         }
     }

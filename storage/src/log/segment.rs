@@ -89,6 +89,13 @@ pub(super) struct Segment {
 impl Segment {
     /// Makes an empty segment, durably.
     pub(super) fn create(disk: &dyn Disk, folder: &Path, birth: Birth) -> Result<Segment, Fault> {
+        let segment = Segment::make(disk, folder, birth)?;
+        segment.file.show(disk)?;
+        Ok(segment)
+    }
+
+    /// Makes an empty segment, out of sight.
+    pub(super) fn make(disk: &dyn Disk, folder: &Path, birth: Birth) -> Result<Segment, Fault> {
         let path = path(folder, birth.number);
         let file = DatabaseFile::create(disk, &path, limits::SEGMENT_CACHE_BYTES)?;
         file.write(Commit::OneSync, |transaction| {
@@ -97,7 +104,6 @@ impl Segment {
             transaction.open_table(CHUNKS)?;
             Ok(())
         })?;
-        file.show(disk)?;
         Ok(Segment { birth, file })
     }
 
@@ -118,6 +124,17 @@ impl Segment {
         let draft = Draft::new(entries, turn, committed);
         let first = entries[0].id.index.0;
         self.file.write(Commit::OneSync, |transaction| put_chunk(transaction, first, &draft))
+    }
+
+    /// Writes chunks as they were, durably.
+    pub(super) fn write_again(&self, chunks: &[Chunk]) -> Result<(), Fault> {
+        self.file.write(Commit::OneSync, |transaction| {
+            for chunk in chunks {
+                let draft = Draft::new(&chunk.entries, chunk.turn, chunk.committed);
+                put_chunk(transaction, chunk.entries[0].id.index.0, &draft)?;
+            }
+            Ok(())
+        })
     }
 
     /// Removes all entries above `last`, durably; `turn` is this one's.
@@ -230,7 +247,7 @@ fn place(path: &Path, first: u64) -> String {
 }
 
 /// What a segment was made as.
-fn read_birth(file: &DatabaseFile) -> Result<Birth, Fault> {
+pub(super) fn read_birth(file: &DatabaseFile) -> Result<Birth, Fault> {
     let name = || file.path().display().to_string();
     let birth = version::read_about(file, SEGMENT_KEY)?;
     let birth = birth.ok_or_else(|| Fault::damaged(name(), "it does not say which segment it is"))?;

@@ -1,7 +1,7 @@
 //! What the handles of a log, its writer and its sealer share.
 //!
 //! One lock guards all that is in memory; it is never held while the disk is asked for anything. Files are written by
-//! the writer and by the sealer alone.
+//! the writer and by the sealer alone, but for those that are out of sight yet (`reclaim.rs`).
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub(super) room: Notify,
     /// How the log was closed, once it is.
     pub(super) closed: watch::Sender<Option<Result<(), Fault>>>,
+    /// Held by who gives segments back.
+    pub(super) reclaiming: tokio::sync::Mutex<()>,
     /// Whether the sealer has ended.
     pub(super) sealer_ended: watch::Sender<bool>,
 }
@@ -64,6 +66,8 @@ pub(super) struct Memory {
     pub(super) cuts: VecDeque<LogIndex>,
     /// Bytes appended and not durable.
     pub(super) unsynced_bytes: usize,
+    /// The number of the next segment.
+    pub(super) next_segment: u64,
     pub(super) queue: VecDeque<Work>,
     pub(super) fault: Option<Fault>,
     /// No new work is taken.
@@ -92,6 +96,7 @@ impl Shared {
             sealing: Notify::new(),
             room: Notify::new(),
             closed: watch::Sender::new(None),
+            reclaiming: tokio::sync::Mutex::default(),
             sealer_ended: watch::Sender::new(false),
         }
     }
@@ -146,6 +151,12 @@ impl Memory {
             return Some(&mut self.line);
         }
         self.incoming.as_mut().filter(|line| line.number == number)
+    }
+
+    /// A number for a new segment.
+    pub(super) fn number_segment(&mut self) -> u64 {
+        self.next_segment += 1;
+        self.next_segment - 1
     }
 
     /// Entries of `line` were synced.

@@ -13,7 +13,9 @@
 //! `place` is the first index of the chunk, or the number of the segment. redb does not verify what it reads: the
 //! checksum, over the key and the rest of the row, finds a row that has rotten. A rotten page may also hide a row. But
 //! the spans of a partition *tile* its offsets: each begins where the one before it ends, and the first where it is
-//! said to. A gap gives a hidden row away; only a hole in the log (see `promises.rs`) explains one.
+//! said to. A gap gives a hidden row away; only a hole in the log (see `promises.rs`) explains one. What was given back to
+//! the disk (`reclaim.rs`) leaves a span without a place, so that they go on tiling: such a span is *gone*. It has no
+//! timestamp, so that nobody who looks for a time finds it.
 
 use redb::{ReadOnlyTable, TableDefinition};
 use tidemill_core::fault::Fault;
@@ -24,6 +26,8 @@ use tidemill_protocol::primitive::{Malformed, Reader, Writer};
 use crate::database::Problem;
 
 const CRC_BYTES: usize = 4;
+/// The place of what is gone.
+const NOWHERE: u64 = u64::MAX;
 
 /// Key and value as above.
 pub(super) type SpanTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -46,10 +50,26 @@ pub(super) struct Span {
 }
 
 impl Span {
+    /// Batches that are gone, between two spans of a partition that held them.
+    pub(super) fn gone(first: &Span, last: &Span) -> Span {
+        let (base, end, first, last) = (first.base, last.end, first.first, last.last);
+        Span { base, end, place: NOWHERE, first, last, max_timestamp_ms: i64::MIN }
+    }
+
+    /// Whether they are.
+    pub(super) fn is_gone(&self) -> bool {
+        self.place == NOWHERE
+    }
+
+    /// How many offsets it has.
+    pub(super) fn records(&self) -> u64 {
+        self.end.0 - self.base.0
+    }
+
     /// The row under `key`.
     pub(super) fn encode(&self, key: &[u8]) -> Vec<u8> {
         let mut writer = Writer::with_capacity(36);
-        writer.u32(0).varint(self.place).varint(self.end.0 - self.base.0);
+        writer.u32(0).varint(self.place).varint(self.records());
         writer.varint(self.first.0).varint(self.last.0 - self.first.0).zigzag(self.max_timestamp_ms);
         let crc = checksum(key, &writer.as_slice()[CRC_BYTES..]);
         writer.patch(0, &crc.to_be_bytes());

@@ -14,6 +14,7 @@ use super::cut::ROW_OVERHEAD;
 use super::entry::{LogEntry, LogId};
 use super::line::Line;
 use super::promises::Promises;
+use super::reclaim::Held;
 
 /// Called once, with how it went.
 pub(super) type Reply = Box<dyn FnOnce(Result<(), Fault>) + Send>;
@@ -33,6 +34,10 @@ pub(super) enum Work {
     Install { entries: Vec<LogEntry>, done: Reply },
     /// Remove what was installed.
     Discard { done: Reply },
+    /// Begin a new segment with the next append.
+    Roll { done: Reply },
+    /// Unlink a sealed segment; another, that was made out of sight, takes its place, if there is one.
+    Exchange { old: Box<Held>, new: Option<Box<Held>>, done: Reply },
     /// Another line has taken the log's place, up to `upto`; `old` is to be removed. What was queued for it is done
     /// when this is.
     Replace { upto: LogId, number: u32, old: Box<Line>, done: Vec<Reply> },
@@ -46,7 +51,9 @@ impl Work {
             | Work::Truncate { done, .. }
             | Work::Promise { done, .. }
             | Work::Install { done, .. }
-            | Work::Discard { done } => vec![done],
+            | Work::Discard { done }
+            | Work::Roll { done }
+            | Work::Exchange { done, .. } => vec![done],
             Work::Replace { done, .. } => done,
         }
     }

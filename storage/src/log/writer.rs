@@ -24,9 +24,11 @@ use super::entry::{LogEntry, LogId};
 use super::line::{Line, OpenSegment, after};
 use super::mark::{Mark, MarkFile};
 use super::promises::{Floor, PromiseFile};
+use super::reclaim::Held;
 use super::segment::{self, Birth, Segment};
 use super::shared::{Memory, Shared};
 use super::work::{self, Next, Reply, Work};
+use crate::database;
 
 /// How often others may go on between [`Planted::EarlyAck`] and the write that it should have waited for.
 const EARLY_BY_TURNS: usize = 16;
@@ -46,8 +48,6 @@ pub(super) struct Writer {
     pub(super) mark: MarkFile,
     /// The last turn.
     pub(super) turn: u64,
-    /// The number of the next segment.
-    pub(super) next_segment: u64,
     /// What a turn took lately, on average.
     pub(super) turn_time: Duration,
     /// For how many turns it does not wait for those who run ahead.
@@ -224,8 +224,7 @@ impl Writer {
         if let Some(unused) = unused {
             self.remove_segments(&[unused.segment.birth.number])?;
         }
-        let (number, made) = (self.next_segment, self.shared.clock.now());
-        self.next_segment += 1;
+        let (number, made) = (self.shared.memory().number_segment(), self.shared.clock.now());
         let birth = Birth { number, line, first, previous, committed, turn: self.turn, made };
         let segment = Arc::new(Segment::create(&*self.shared.disk, &self.shared.folder, birth)?);
         if let Some(line) = self.shared.memory().line_mut(line) {
@@ -243,6 +242,11 @@ impl Writer {
             Work::Promise { change, done } => (self.promise(change), vec![done]),
             Work::Install { entries, done } => (self.install(entries), vec![done]),
             Work::Discard { done } => (self.discard(), vec![done]),
+            Work::Roll { done } => {
+                self.roll();
+                (Ok(()), vec![done])
+            }
+            Work::Exchange { old, new, done } => (self.exchange(&old, new.as_deref()), vec![done]),
             Work::Replace { upto, number, old, done } => (self.replace(upto, number, &old), done),
         };
         done.into_iter().for_each(|done| done(result.clone()));
@@ -354,11 +358,36 @@ impl Writer {
         self.shared.directory.keep_lines(&[number])
     }
 
+    /// Unlinks a sealed segment, and names the one that was made to take its place, if one was; unless the log was
+    /// replaced meanwhile. Of two that hold the same stretch a start takes the newer.
+    fn exchange(&mut self, old: &Held, new: Option<&Held>) -> Result<(), Fault> {
+        let (disk, folder) = (&*self.shared.disk, &self.shared.folder);
+        let is_there = {
+            let line = &self.shared.memory().line;
+            line.number == old.listed.line && line.sealed.get(&old.listed.first) == Some(&old.listed)
+        };
+        if !is_there {
+            return Ok(());
+        }
+        if let Some(new) = new {
+            database::show(disk, &segment::path(folder, new.listed.number))?;
+        }
+        self.shared.directory.exchange(old.parts(), new.map(Held::parts))?;
+        let mut memory = self.shared.memory();
+        memory.line.sealed.remove(&old.listed.first);
+        memory.line.sealed.extend(new.map(|new| (new.listed.first, new.listed)));
+        memory.line.first = memory.line.lowest().unwrap_or(memory.line.first);
+        drop(memory);
+        self.shared.chunks.clear();
+        self.remove_segments(&[old.listed.number])
+    }
+
     fn remove_segments(&self, numbers: &[u64]) -> Result<(), Fault> {
         let (disk, folder) = (&*self.shared.disk, &self.shared.folder);
         let remove = |number: &u64| {
+            let removed = disk.remove(&segment::path(folder, *number));
             self.shared.sealed.forget(*number);
-            disk.remove(&segment::path(folder, *number))
+            removed
         };
         let removed = numbers.iter().try_for_each(remove).and_then(|()| disk.sync_directory(folder));
         removed.map_err(|error| Fault::disk(format!("removing segments of {}", folder.display()), error))

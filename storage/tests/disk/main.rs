@@ -10,6 +10,7 @@ mod install;
 mod lab;
 mod model;
 mod promised;
+mod reclaim;
 mod state;
 mod threads;
 mod world;

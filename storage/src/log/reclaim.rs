@@ -1,0 +1,291 @@
+//! Giving back the disk of records that nobody may read any more.
+//!
+//! ```text
+//!   segment 3          segment 4            segment 5                 segment 6
+//!   all dead, first    mostly dead          mostly alive              newest
+//!   ─▶ unlinked        ─▶ rewritten as 17   ─▶ left as it is          ─▶ left
+//! ```
+//!
+//! A batch is dead below the log start of its partition, and a batch for another shard once it arrived there. Where a
+//! segment is mostly dead it is written anew without the dead: under a new number, with the same entries, turns and
+//! seal, so that neither Raft's order nor the log's end ever depends on what was given back. Entries keep their place
+//! and what they say beside their batches; those of a segment that is the log's first, and all dead, go with it. That
+//! at least half of a segment must be dead bounds what is written: at most as much as is freed.
+//!
+//! The new file is made out of sight, by whoever asks; the writer names it, has the directory list it instead of the
+//! old one, and unlinks that. A power cut in between leaves both, of which a start takes the newer (`recovery.rs`): both
+//! hold all that anybody may read.
+//!
+//! Dead is told by records, which the directory counts, not by bytes, which it does not.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tidemill_core::entry::{Entry, PlacedBatch};
+use tidemill_core::fault::Fault;
+use tidemill_core::ids::LogIndex;
+use tidemill_core::limits;
+use tidemill_core::seams::OpenMode;
+use tidemill_protocol::ids::{Offset, TopicPartition};
+
+use super::directory::Listed;
+use super::entry::{EncodedEntry, LogEntry, Payload};
+use super::index::Index;
+use super::line::after;
+use super::sealed;
+use super::segment::{self, Birth, Seal, Segment};
+use super::shared::Shared;
+use super::spans::Span;
+use crate::database::{self, DatabaseFile};
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Segments that are no more.
+    pub unlinked: u64,
+    /// Segments that were written anew.
+    pub rewritten: u64,
+    /// Bytes of files that are gone.
+    pub freed_bytes: u64,
+    /// Bytes of files that were written.
+    pub written_bytes: u64,
+}
+
+/// A sealed segment, and what the directory lists of it.
+pub(super) struct Held {
+    pub(super) listed: Listed,
+    pub(super) spans: Vec<(TopicPartition, Span)>,
+}
+
+impl Held {
+    pub(super) fn parts(&self) -> (&Listed, &[(TopicPartition, Span)]) {
+        (&self.listed, &self.spans)
+    }
+}
+
+/// A segment that is to go, and the one that was made to take its place.
+pub(super) struct Exchange {
+    pub(super) old: Box<Held>,
+    pub(super) new: Option<Box<Held>>,
+    freed_bytes: u64,
+    written_bytes: u64,
+}
+
+impl Reclaimed {
+    pub(super) fn count(&mut self, exchange: &Exchange) {
+        self.unlinked += u64::from(exchange.new.is_none());
+        self.rewritten += u64::from(exchange.new.is_some());
+        self.freed_bytes += exchange.freed_bytes;
+        self.written_bytes += exchange.written_bytes;
+    }
+}
+
+/// What is to stay of a segment.
+struct Plan {
+    /// Per partition that stays, the first entry of which batches are kept; beyond all when none is.
+    kept_from: BTreeMap<TopicPartition, LogIndex>,
+    records: u64,
+    dead: u64,
+}
+
+impl Plan {
+    fn of(
+        rows: &[(TopicPartition, Span)],
+        log_start: &dyn Fn(TopicPartition) -> Result<Option<Offset>, Fault>,
+    ) -> Result<Plan, Fault> {
+        let mut plan = Plan { kept_from: BTreeMap::new(), records: 0, dead: 0 };
+        let mut starts = BTreeMap::new();
+        for (at, span) in rows.iter().filter(|(_, span)| !span.is_gone()) {
+            let start = match starts.get(at) {
+                Some(start) => *start,
+                None => *starts.entry(*at).or_insert(log_start(*at)?),
+            };
+            plan.records += span.records();
+            let is_dead = start.is_none_or(|start| span.end <= start);
+            if is_dead {
+                plan.dead += span.records();
+            }
+            if start.is_some() {
+                let kept_from = plan.kept_from.entry(*at).or_insert(LogIndex(u64::MAX));
+                *kept_from = if is_dead { *kept_from } else { (*kept_from).min(span.first) };
+            }
+        }
+        Ok(plan)
+    }
+
+    fn is_worth_it(&self) -> bool {
+        self.dead > 0 && self.dead * 2 >= self.records
+    }
+
+    fn keeps(&self, index: LogIndex, placed: &PlacedBatch) -> bool {
+        placed.away.is_none() && self.kept_from.get(&placed.at).is_some_and(|from| index >= *from)
+    }
+
+    /// An entry without what is dead in it.
+    fn rest_of(&self, logged: LogEntry) -> LogEntry {
+        let LogEntry { id, payload: Payload::Entry(entry) } = &logged else { return logged };
+        if entry.batches.iter().all(|placed| self.keeps(id.index, placed)) {
+            return logged;
+        }
+        let kept = entry.batches.iter().filter(|placed| self.keeps(id.index, placed)).cloned().collect();
+        let rest = Entry {
+            kind: entry.kind,
+            append_time: entry.append_time,
+            meta: entry.meta.clone(),
+            batches: kept,
+        };
+        LogEntry { id: *id, payload: Payload::Entry(EncodedEntry::new(rest)) }
+    }
+}
+
+/// Whether a segment may be worth opening, by what the directory lists of it: dead are at most those below log starts.
+fn may_be_worth_it(
+    held: &[(TopicPartition, Span)],
+    log_start: &dyn Fn(TopicPartition) -> Result<Option<Offset>, Fault>,
+) -> Result<bool, Fault> {
+    let (mut records, mut dead) = (0, 0);
+    for (at, span) in held {
+        records += span.records();
+        dead += match log_start(*at)? {
+            Some(start) => start.min(span.end).0.saturating_sub(span.base.0),
+            None => span.records(),
+        };
+    }
+    Ok(dead * 2 >= records)
+}
+
+impl Shared {
+    /// The segments that may be worth looking at, oldest first.
+    pub(super) fn reclaimable(
+        &self,
+        below: LogIndex,
+        log_start: &dyn Fn(TopicPartition) -> Result<Option<Offset>, Fault>,
+    ) -> Result<Vec<Listed>, Fault> {
+        let (line, segments) = {
+            let memory = self.memory();
+            let below = memory.promises.purged.map_or(LogIndex(0), |purged| below.min(after(purged.index)));
+            let sealed = memory.line.sealed.values().filter(|listed| listed.seal.last.index < below);
+            (memory.line.number, sealed.copied().collect::<Vec<_>>())
+        };
+        let held = self.directory.held(line)?;
+        let mut worth = Vec::new();
+        for listed in segments {
+            // What holds nothing any more can only be unlinked, once it is the first.
+            let is_worth = match held.get(&listed.number) {
+                Some(held) => may_be_worth_it(held, log_start)?,
+                None => true,
+            };
+            worth.extend(is_worth.then_some(listed));
+        }
+        Ok(worth)
+    }
+
+    /// Makes what is to take the place of a segment; `None` when it is to stay as it is.
+    pub(super) fn prepare(
+        &self,
+        listed: &Listed,
+        log_start: &dyn Fn(TopicPartition) -> Result<Option<Offset>, Fault>,
+    ) -> Result<Option<Exchange>, Fault> {
+        let is_first = {
+            let line = &self.memory().line;
+            // Whoever recovers the log learns from what is left where it ended.
+            let is_last = line.last_on_disk() == Some(listed.seal.last);
+            line.lowest() == Some(listed.first) && !is_last
+        };
+        let old = self.sealed.get(listed.number)?;
+        let rows = sealed::rows(&old)?;
+        let plan = Plan::of(&rows, log_start)?;
+        let is_unlinked = is_first && plan.dead == plan.records;
+        if !is_unlinked && !plan.is_worth_it() {
+            return Ok(None);
+        }
+        let new = if is_unlinked { None } else { Some(Box::new(self.rewrite(listed, &old, &rows, &plan)?)) };
+        let held = Held { listed: *listed, spans: sealed::summarize(&rows, listed.number) };
+        let new_path = new.as_ref().map(|new| database::hidden(&segment::path(&self.folder, new.listed.number)));
+        Ok(Some(Exchange {
+            old: Box::new(held),
+            new,
+            freed_bytes: self.length(&segment::path(&self.folder, listed.number))?,
+            written_bytes: new_path.map_or(Ok(0), |path| self.length(&path))?,
+        }))
+    }
+
+    fn length(&self, path: &Path) -> Result<u64, Fault> {
+        let length = self.disk.open(path, OpenMode::Read).and_then(|file| file.len());
+        length.map_err(|error| Fault::disk(format!("looking at {}", path.display()), error))
+    }
+
+    /// Writes a segment anew, out of sight.
+    fn rewrite(
+        &self,
+        listed: &Listed,
+        old: &DatabaseFile,
+        rows: &[(TopicPartition, Span)],
+        plan: &Plan,
+    ) -> Result<Held, Fault> {
+        let number = self.memory().number_segment();
+        let birth = Birth { number, ..segment::read_birth(old)? };
+        let written = Segment::make(&*self.disk, &self.folder, birth)
+            .and_then(|segment| write_rest(&segment, listed, old, rows, plan));
+        written.inspect_err(|_| {
+            // It is removed at the next start otherwise; what matters is the error.
+            self.disk.remove(&database::hidden(&segment::path(&self.folder, number))).ok();
+        })
+    }
+}
+
+/// Copies what stays of `old`, and seals and closes what was written.
+fn write_rest(
+    segment: &Segment,
+    listed: &Listed,
+    old: &DatabaseFile,
+    rows: &[(TopicPartition, Span)],
+    plan: &Plan,
+) -> Result<Held, Fault> {
+    let (mut index, mut firsts, mut chunks, mut bytes) = (Index::default(), Vec::new(), Vec::new(), 0);
+    let mut next = listed.first;
+    while next <= listed.seal.last.index {
+        let Some(mut chunk) = segment::chunk_with(old, next)? else {
+            let why = format!("entry {} is missing from it", next.0);
+            return Err(Fault::damaged(old.path().display().to_string(), why));
+        };
+        bytes += chunk.bytes;
+        chunk.entries = chunk.entries.into_iter().map(|entry| plan.rest_of(entry)).collect();
+        for entry in &chunk.entries {
+            index.add(entry)?;
+            next = after(entry.id.index);
+        }
+        firsts.push(chunk.entries[0].id.index);
+        chunks.push(chunk);
+        if bytes >= limits::REWRITE_BYTES_MAX {
+            segment.write_again(&std::mem::take(&mut chunks))?;
+            bytes = 0;
+        }
+    }
+    segment.write_again(&chunks)?;
+    let mut spans = gone(rows, plan);
+    spans.extend(index.spans(&firsts, listed.seal.last.index));
+    // In the order of their keys.
+    spans.sort_by_key(|(at, span)| (*at, span.base));
+    let max_timestamp_ms = spans.iter().map(|(_, span)| span.max_timestamp_ms).max().unwrap_or(i64::MIN);
+    let seal = Seal { max_timestamp_ms, ..listed.seal };
+    segment.seal(seal, &spans)?;
+    segment.file.close()?;
+    let number = segment.birth.number;
+    Ok(Held { listed: Listed { number, seal, ..*listed }, spans: sealed::summarize(&spans, number) })
+}
+
+/// What stands for the batches that go, of partitions that stay; and for those that went earlier.
+fn gone(rows: &[(TopicPartition, Span)], plan: &Plan) -> Vec<(TopicPartition, Span)> {
+    let mut gone: Vec<(TopicPartition, Span, Span)> = Vec::new();
+    for (at, span) in rows {
+        let kept_from = plan.kept_from.get(at).copied();
+        let goes = span.is_gone() || kept_from.is_some_and(|from| span.first < from);
+        match gone.last_mut().filter(|(other, ..)| other == at) {
+            _ if !goes => {}
+            Some((_, _, last)) => *last = *span,
+            None => gone.push((*at, *span, *span)),
+        }
+    }
+    gone.into_iter().map(|(at, first, last)| (at, Span::gone(&first, &last))).collect()
+}
