@@ -30,8 +30,9 @@ use crate::{build, plugins};
 
 /// The file system.
 const DISK_BYTES: u64 = 1_400 << 20;
-/// What somebody else has on it from the start, and takes away in the end.
-const OTHER_BYTES: u64 = 400 << 20;
+/// What somebody else has on it from the start, and takes away in the end: more than fits beside it, so that there is room
+/// for the copies then.
+const OTHER_BYTES: u64 = 520 << 20;
 /// The least that a broker keeps.
 const RESERVE: &str = "storage.reserve=384MiB";
 const VALUE_BYTES: usize = 32 << 10;
