@@ -32,6 +32,8 @@ pub enum Effect {
         /// The task.
         task: TaskId,
     },
+    /// Records were deleted: the disk may have them back.
+    Deleted,
     /// The catalog has another topic.
     TopicChanged {
         /// The topic.

@@ -24,6 +24,7 @@ use crate::components::Components;
 use crate::identity::{self, FolderError, Identity};
 use crate::metrics::Metrics;
 use crate::plugins::Plugins;
+use crate::reclaim;
 use crate::requests::Requests;
 use crate::reserve::Reserve;
 use crate::retention;
@@ -154,9 +155,11 @@ impl Broker {
         catalog.led().await;
         let cluster = catalog.form(&identity.cluster, me, options.shards).await?;
 
+        let deleted = Arc::new(Notify::new());
         let mut shards = Vec::new();
         for number in 0..cluster.shards {
-            let machine = Arc::new(ShardMachine::new(cluster.shards, Arc::new(Notify::new())));
+            let machine =
+                Arc::new(ShardMachine::new(cluster.shards, Arc::new(Notify::new()), deleted.clone()));
             let (id, ahead) = (GroupId::Shard(ShardId(number)), Ahead::new(machine.runners.clone()));
             let group = opening.group(id, machine.clone(), ahead, &mut losses).await?;
             shards.push(Shard::new(ShardId(number), group, machine, world.clone()));
@@ -195,6 +198,9 @@ impl Broker {
         let expiring =
             retention::run(world.clone(), catalog.clone(), shards.clone(), options.retention_interval);
         world.spawner.task("retention", Box::pin(expiring));
+        let (every, measured) = (options.retention_interval, metrics.clone());
+        let reclaiming = reclaim::run(world.clone(), shards.clone(), measured, deleted, every);
+        world.spawner.thread("reclaim".to_owned(), Box::pin(reclaiming));
         world.spawner.task("lag", Box::pin(plugins.clone().watch_lag(LAG_EVERY)));
         let lock = Mutex::new(Some(lock));
         Ok(Arc::new(Broker {

@@ -70,6 +70,8 @@ pub struct Metrics {
     leaders: Family<OfShard, Gauge>,
     disk_free_bytes: Gauge,
     disk_full: Gauge,
+    reclaimed_bytes: Counter,
+    rewritten_bytes: Counter,
     certificate_ends: Family<OfCertificate, Seconds>,
 }
 
@@ -122,6 +124,8 @@ impl Default for Metrics {
             leaders: Family::default(),
             disk_free_bytes: Gauge::default(),
             disk_full: Gauge::default(),
+            reclaimed_bytes: Counter::default(),
+            rewritten_bytes: Counter::default(),
             certificate_ends: Family::default(),
         };
         metrics.register();
@@ -186,6 +190,10 @@ impl Metrics {
         r.register_with_unit("disk_free", help, Unit::Bytes, self.disk_free_bytes.clone());
         let help = "1 while less of the disk is free than the reserve: producers are refused, tasks rest";
         r.register("disk_full", help, self.disk_full.clone());
+        let help = "Bytes of segments that were given back to the disk";
+        r.register_with_unit("reclaimed", help, Unit::Bytes, self.reclaimed_bytes.clone());
+        let help = "Bytes of segments that were written anew for that";
+        r.register_with_unit("rewritten", help, Unit::Bytes, self.rewritten_bytes.clone());
         r.register("shard_leader", "1 where this broker leads the shard", self.leaders.clone());
         let help = "When a certificate of the broker ends, in seconds since 1970";
         let ends = self.certificate_ends.clone();
@@ -195,6 +203,12 @@ impl Metrics {
     /// A request came.
     pub fn request(&self, api: &'static str, transport: &'static str) {
         self.requests.get_or_create(&OfRequest { api, transport }).inc();
+    }
+
+    /// Segments went back to the disk, and others were written for that.
+    pub fn reclaimed(&self, freed: u64, written: u64) {
+        self.reclaimed_bytes.inc_by(freed);
+        self.rewritten_bytes.inc_by(written);
     }
 
     /// So many connections more, or fewer.

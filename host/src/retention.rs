@@ -1,8 +1,10 @@
-//! Retention: log starts move up when records have been kept for as long as their topic says.
+//! Retention: log starts move up when records have been kept for as long as their topic says, or when more is kept.
 //!
-//! It counts from append time, which the broker gave: old orders that are loaded today stay. Append time never goes
+//! Time counts from append time, which the broker gave: old orders that are loaded today stay. Append time never goes
 //! back within a shard, so the first record that is to stay is found by halving, without looking at those between.
-//! A batch goes when its newest record may; all that is in one batch has one append time.
+//! A batch goes when its newest record may; all that is in one batch has one append time. Size is counted as Kafka does,
+//! a sealed segment at a time: at least as much as the topic says stays, and up to a segment more. `reclaim.rs` gives
+//! the disk back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,14 +47,20 @@ async fn expire(
     topic: &TopicRow,
     now: Timestamp,
 ) -> Result<(), Refused> {
-    let Some(kept_ms) = topic.settings.retention_ms() else { return Ok(()) };
-    let since = Timestamp(now.0.saturating_sub(kept_ms));
+    let since = topic.settings.retention_ms().map(|kept| Timestamp(now.0.saturating_sub(kept)));
+    let bytes = topic.settings.retention_bytes();
     for (partition, home) in (0..).zip(catalog::shards_of(&catalog.view(), topic)?) {
         let Some(shard) = shards.get(usize::from(home.0)).filter(|shard| shard.leader().is_some()) else {
             continue;
         };
         let at = TopicPartition { topic: topic.id, partition: Partition(partition) };
-        if let Some(before) = first_kept(shard, at, since)? {
+        let by_time = since.map_or(Ok(None), |since| first_kept(shard, at, since))?;
+        let by_size = bytes.map_or(Ok(None), |bytes| shard.group.log().newest(at, bytes))?;
+        let by_size = match by_size {
+            Some(before) => shard.partition(at)?.and_then(|row| (before > row.log_start).then_some(before)),
+            None => None,
+        };
+        if let Some(before) = by_time.max(by_size) {
             let trim = Trim { topic: topic.id, partition, before: before.0 };
             shard.trim(&[trim]).await?;
             tracing::info!(topic = topic.name, partition, log_start = before.0, "expired");

@@ -15,6 +15,7 @@ mod kcat;
 mod lifecycle;
 mod offsets;
 mod operating;
+mod reclaim;
 mod topics;
 
 use std::io::Write;

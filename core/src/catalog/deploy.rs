@@ -224,7 +224,7 @@ fn dead_letter(
         affinity: Some(read.group.clone()),
         settings: TopicSettings {
             max_message_bytes: Some(limits::BATCH_BYTES_MAX as u32),
-            retention_ms: None,
+            ..TopicSettings::default()
         },
     };
     let (row, group) = match topics::plan(view, &new)? {

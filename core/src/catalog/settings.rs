@@ -19,6 +19,9 @@ pub struct TopicSettings {
     /// `retention.ms`: how long after their append time records are kept, in milliseconds; -1 for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention_ms: Option<i64>,
+    /// `retention.bytes`: how much of each partition is kept at least, in bytes of batches; -1 for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention_bytes: Option<i64>,
 }
 
 /// What a value of a setting looks like.
@@ -53,7 +56,7 @@ pub struct Shown {
 }
 
 /// Settings that have one value: name, value, kind, why there is no other.
-const FIXED: [(&str, &str, Kind, &str); 5] = [
+const FIXED: [(&str, &str, Kind, &str); 4] = [
     ("cleanup.policy", "delete", Kind::List, "compaction is not offered"),
     ("compression.type", "producer", Kind::Text, "batches are kept as their producers sent them"),
     ("message.timestamp.type", "CreateTime", Kind::Text, "records keep their producers' timestamps"),
@@ -63,11 +66,13 @@ const FIXED: [(&str, &str, Kind, &str); 5] = [
         Kind::Int,
         "an acknowledgement always means: synced by a majority of the replicas",
     ),
-    ("retention.bytes", "-1", Kind::Long, "records are kept by time (retention.ms), not by size"),
 ];
 
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 const RETENTION_MS: &str = "retention.ms";
+const RETENTION_BYTES: &str = "retention.bytes";
+/// Of a time or a size: no bound.
+const UNBOUNDED: i64 = -1;
 
 impl TopicSettings {
     /// The largest batch it takes, in bytes.
@@ -78,6 +83,11 @@ impl TopicSettings {
     /// How long records are kept, in milliseconds; none for ever.
     pub fn retention_ms(&self) -> Option<u64> {
         u64::try_from(self.retention_ms.unwrap_or(limits::RETENTION_MS_DEFAULT)).ok()
+    }
+
+    /// How much of each partition is kept at least, in bytes; none for all.
+    pub fn retention_bytes(&self) -> Option<u64> {
+        u64::try_from(self.retention_bytes.unwrap_or(UNBOUNDED)).ok()
     }
 
     /// Sets one by its Kafka's name; with no value, back to its default.
@@ -96,6 +106,10 @@ impl TopicSettings {
                 Err(_) => {
                     return refused(format!("{:?} is no number of milliseconds", value.unwrap_or_default()));
                 }
+            },
+            (RETENTION_BYTES, value) => match value.map(str::parse).transpose() {
+                Ok(bytes) => self.retention_bytes = bytes,
+                Err(_) => return refused(format!("{:?} is no number of bytes", value.unwrap_or_default())),
             },
             _ => match (FIXED.iter().find(|fixed| fixed.0 == name), value) {
                 (None, _) => return refused("there is no such setting here".to_owned()),
@@ -117,11 +131,15 @@ impl TopicSettings {
         if !(1..=most).contains(&bytes) {
             return Err(Rejection::Setting(format!("{MAX_MESSAGE_BYTES} {bytes}: use 1 to {most}")));
         }
-        match self.retention_ms {
-            Some(time) if time < -1 || time == 0 => {
-                Err(Rejection::Setting(format!("{RETENTION_MS} {time}: use 1 or more, or -1 for ever")))
+        let is_bound = |bound: &i64| *bound == UNBOUNDED || *bound > 0;
+        if let Some(time) = self.retention_ms.filter(|time| !is_bound(time)) {
+            return Err(Rejection::Setting(format!("{RETENTION_MS} {time}: use 1 or more, or -1 for ever")));
+        }
+        match self.retention_bytes.filter(|bytes| !is_bound(bytes)) {
+            Some(bytes) => {
+                Err(Rejection::Setting(format!("{RETENTION_BYTES} {bytes}: use 1 or more, or -1 for all")))
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -147,6 +165,14 @@ impl TopicSettings {
                 kind: Kind::Long,
                 meaning: "How long records are kept after the broker took them, in milliseconds; -1 for ever.",
             },
+            Shown {
+                name: RETENTION_BYTES,
+                value: self.retention_bytes.unwrap_or(UNBOUNDED).to_string(),
+                default: UNBOUNDED.to_string(),
+                explicit: self.retention_bytes.is_some(),
+                kind: Kind::Long,
+                meaning: "How much of each partition is kept at least, in bytes of batches; -1 for all.",
+            },
         ];
         shown.extend(FIXED.map(|(name, only, kind, meaning)| Shown {
             name,
@@ -170,6 +196,10 @@ mod tests {
         let mut settings = TopicSettings::default();
         settings.set("retention.ms", Some("1000")).unwrap();
         settings.set("cleanup.policy", Some("delete")).unwrap();
+        settings.set("retention.bytes", Some("1000")).unwrap();
+        assert_eq!(settings.retention_bytes(), Some(1_000));
+        settings.set("retention.bytes", None).unwrap();
+        assert_eq!(settings.retention_bytes(), None);
         assert_eq!(settings.retention_ms(), Some(1_000));
         settings.set("retention.ms", Some("-1")).unwrap();
         assert_eq!(settings.retention_ms(), None);
@@ -189,7 +219,8 @@ mod tests {
             ("max.message.bytes", "99999999999", "no number of bytes"),
             ("cleanup.policy", "compact", "compaction"),
             ("min.insync.replicas", "2", "majority"),
-            ("retention.bytes", "1000", "retention.ms"),
+            ("retention.bytes", "much", "no number of bytes"),
+            ("retention.bytes", "-2", "-1 for all"),
             ("flush.messages", "1", "no such setting"),
         ] {
             let refused = TopicSettings::default().set(name, Some(value)).unwrap_err().to_string();

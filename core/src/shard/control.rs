@@ -129,9 +129,13 @@ pub(super) fn apply(tables: &mut dyn Tables, entry: &Entry, effects: &mut Vec<Ef
             partitions.iter().try_for_each(|altered| alter_partition(tables, altered))
         }
         Control::DeletePartitions { partitions } => {
+            effects.push(Effect::Deleted);
             partitions.iter().try_for_each(|deleted| delete_partition(tables, *deleted))
         }
-        Control::Trim { partitions } => partitions.iter().try_for_each(|trim| trim::apply(tables, trim)),
+        Control::Trim { partitions } => {
+            effects.push(Effect::Deleted);
+            partitions.iter().try_for_each(|trim| trim::apply(tables, trim))
+        }
         Control::StartTasks { spec, tasks } => {
             let known = tables::read::<TaskSpec>(tables, &Key::Spec(spec.deployment))?;
             if known.is_none_or(|known| known.generation < spec.generation) {

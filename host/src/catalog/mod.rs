@@ -80,7 +80,8 @@ impl Machine for CatalogMachine {
                 Effect::TopicChanged { topic } => self.topics.forget(topic),
                 // Whoever deploys puts the deployment into its shards itself; after a restart `reconcile` does.
                 Effect::DeploymentChanged { .. } => {}
-                Effect::Appended { .. }
+                Effect::Deleted
+                | Effect::Appended { .. }
                 | Effect::ToShip { .. }
                 | Effect::TaskStarted { .. }
                 | Effect::TaskStopped { .. } => unreachable!("the catalog's log holds nothing of a shard"),

@@ -95,7 +95,7 @@ pub const SETTINGS: &[Setting] = &[
         "storage.retention-interval",
         Kind::Duration,
         "5m",
-        "How often it is looked for records that have expired (retention.ms of their topic).",
+        "How often it is looked for records that have expired (retention.ms, retention.bytes), and for disk to give back.",
     ),
     setting("storage.segment-age", Kind::Duration, "1h", "Age after which a segment is sealed."),
     setting(

@@ -28,6 +28,8 @@ pub struct ShardMachine {
     pub to_ship: Vec<Notify>,
     /// Told when tasks started or stopped.
     pub tasks_changed: Arc<Notify>,
+    /// Told when records were deleted.
+    pub deleted: Arc<Notify>,
     /// The leader, while this broker is that.
     pub leader: Mutex<Option<Arc<Leader>>>,
     /// Entries applied whose effects were not performed yet.
@@ -36,12 +38,13 @@ pub struct ShardMachine {
 
 impl ShardMachine {
     /// The machine of one of `shards` shards.
-    pub fn new(shards: u16, tasks_changed: Arc<Notify>) -> ShardMachine {
+    pub fn new(shards: u16, tasks_changed: Arc<Notify>, deleted: Arc<Notify>) -> ShardMachine {
         ShardMachine {
             waiters: Arc::default(),
             runners: Arc::default(),
             to_ship: (0..shards).map(|_| Notify::new()).collect(),
             tasks_changed,
+            deleted,
             leader: Mutex::new(None),
             applied: AtomicU64::new(0),
         }
@@ -85,6 +88,7 @@ impl Machine for ShardMachine {
                 Effect::Appended { at, .. } => self.waiters.wake(at),
                 Effect::ToShip { to } => self.ship_to(to),
                 Effect::TaskStarted { task } | Effect::TaskStopped { task } => self.task_changed(task),
+                Effect::Deleted => self.deleted.notify_one(),
                 Effect::TopicChanged { .. } | Effect::DeploymentChanged { .. } => {
                     unreachable!("a shard's log holds nothing of the catalog")
                 }

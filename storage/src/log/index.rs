@@ -22,6 +22,7 @@ pub(super) struct Placed {
     /// The entry that holds it.
     pub(super) index: LogIndex,
     max_timestamp_ms: i64,
+    bytes: u64,
     /// The latest timestamp of it and of all batches before it here.
     max_so_far_ms: i64,
 }
@@ -51,7 +52,8 @@ impl Index {
             let batches = self.partitions.entry(placed.at).or_default();
             let before = batches.back().map_or(i64::MIN, |last| last.max_so_far_ms);
             let max_so_far_ms = before.max(max_timestamp_ms);
-            batches.push_back(Placed { base, end, index: entry.id.index, max_timestamp_ms, max_so_far_ms });
+            let (index, bytes) = (entry.id.index, placed.batch.len() as u64);
+            batches.push_back(Placed { base, end, index, max_timestamp_ms, bytes, max_so_far_ms });
         }
         Ok(())
     }
@@ -80,6 +82,11 @@ impl Index {
         let batches = self.partitions.get(&at);
         let skipped = batches.map_or(0, |batches| batches.partition_point(|batch| batch.end <= offset));
         batches.into_iter().flat_map(move |batches| batches.range(skipped..)).copied()
+    }
+
+    /// What the batches of `at` take, in bytes.
+    pub(super) fn bytes(&self, at: TopicPartition) -> u64 {
+        self.partitions.get(&at).map_or(0, |batches| batches.iter().map(|batch| batch.bytes).sum())
     }
 
     /// The first batch of `at`.
@@ -111,13 +118,14 @@ impl Index {
                 match spans.last_mut().filter(|(other, span)| other == at && span.place == place) {
                     Some((_, span)) => {
                         (span.end, span.last) = (batch.end, batch.index);
+                        span.bytes += batch.bytes;
                         span.max_timestamp_ms = max_timestamp_ms;
                     }
                     None => {
-                        let (base, end, index) = (batch.base, batch.end, batch.index);
+                        let Placed { base, end, index, bytes, .. } = *batch;
                         spans.push((
                             *at,
-                            Span { base, end, place, first: index, last: index, max_timestamp_ms },
+                            Span { base, end, place, first: index, last: index, max_timestamp_ms, bytes },
                         ));
                     }
                 }

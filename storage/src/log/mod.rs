@@ -317,13 +317,35 @@ impl GroupLog {
         }
     }
 
-    /// Has the next append begin a new segment, so that what was written until now can be sealed.
+    /// Has the next append begin a new segment, so that what was written until now can be sealed; unless the newest
+    /// segment takes less than `at_least` bytes.
     ///
     /// # Errors
     /// The [`Fault`] that ended the log.
-    pub async fn roll(&self) -> Result<(), Fault> {
-        let waiting = self.ask(self.memory(), |done| Work::Roll { done });
+    pub async fn roll(&self, at_least: u64) -> Result<(), Fault> {
+        let waiting = self.ask(self.memory(), |done| Work::Roll { at_least, done });
         wait(Some(waiting)).await
+    }
+
+    /// Where the newest batches of a partition begin that take at least so many bytes together, at the end of a sealed
+    /// segment; `None` when nothing sealed lies before them.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the disk, or one that names a damaged index.
+    pub fn newest(&self, at: TopicPartition, bytes: u64) -> Result<Option<Offset>, Fault> {
+        self.shared().newest(at, bytes)
+    }
+
+    /// Whether [`GroupLog::reclaim`] might find anything, if all of the log were purged.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the disk, or of `log_start`.
+    pub fn may_reclaim(
+        &self,
+        below: LogIndex,
+        log_start: impl Fn(TopicPartition) -> Result<Option<Offset>, Fault>,
+    ) -> Result<bool, Fault> {
+        Ok(!self.shared().reclaimable(below, &log_start)?.is_empty())
     }
 
     /// Gives back the disk of what nobody wants any more below entry `below`: of batches that lie below the log start of
@@ -339,6 +361,7 @@ impl GroupLog {
         log_start: impl Fn(TopicPartition) -> Result<Option<Offset>, Fault> + Send + Sync,
     ) -> Result<Reclaimed, Fault> {
         let _alone = self.shared().reclaiming.lock().await;
+        let below = self.purged().map_or(LogIndex(0), |purged| below.min(after(purged.index)));
         let mut reclaimed = Reclaimed::default();
         for listed in self.shared().reclaimable(below, &log_start)? {
             let Some(exchange) = self.shared().prepare(&listed, &log_start)? else { continue };

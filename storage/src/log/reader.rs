@@ -363,6 +363,26 @@ impl Shared {
         Ok(None)
     }
 
+    /// See `GroupLog::newest`.
+    pub(super) fn newest(&self, at: TopicPartition, bytes: u64) -> Result<Option<Offset>, Fault> {
+        let (mut held, line) = {
+            let memory = self.memory();
+            (memory.line.index.bytes(at), memory.line.number)
+        };
+        let mut found = None;
+        self.directory_spans(line, at, |spans| {
+            spans.backwards(|span| {
+                if held >= bytes {
+                    found = Some(span.end);
+                    return false;
+                }
+                held += span.bytes;
+                !span.is_gone()
+            })
+        })?;
+        Ok(found)
+    }
+
     /// Where the batch lies that holds `offset`, or the next one.
     fn lies(&self, at: TopicPartition, offset: Offset) -> Result<Lies, Fault> {
         let mut offset = offset;

@@ -16,8 +16,6 @@
 //! old one, and unlinks that. A power cut in between leaves both, of which a start takes the newer (`recovery.rs`): both
 //! hold all that anybody may read.
 //!
-//! Dead is told by records, which the directory counts, not by bytes, which it does not.
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -84,7 +82,8 @@ impl Reclaimed {
 struct Plan {
     /// Per partition that stays, the first entry of which batches are kept; beyond all when none is.
     kept_from: BTreeMap<TopicPartition, LogIndex>,
-    records: u64,
+    /// What batches take, and what those that are dead do.
+    bytes: u64,
     dead: u64,
 }
 
@@ -93,17 +92,17 @@ impl Plan {
         rows: &[(TopicPartition, Span)],
         log_start: &dyn Fn(TopicPartition) -> Result<Option<Offset>, Fault>,
     ) -> Result<Plan, Fault> {
-        let mut plan = Plan { kept_from: BTreeMap::new(), records: 0, dead: 0 };
+        let mut plan = Plan { kept_from: BTreeMap::new(), bytes: 0, dead: 0 };
         let mut starts = BTreeMap::new();
         for (at, span) in rows.iter().filter(|(_, span)| !span.is_gone()) {
             let start = match starts.get(at) {
                 Some(start) => *start,
                 None => *starts.entry(*at).or_insert(log_start(*at)?),
             };
-            plan.records += span.records();
+            plan.bytes += span.bytes;
             let is_dead = start.is_none_or(|start| span.end <= start);
             if is_dead {
-                plan.dead += span.records();
+                plan.dead += span.bytes;
             }
             if start.is_some() {
                 let kept_from = plan.kept_from.entry(*at).or_insert(LogIndex(u64::MAX));
@@ -114,7 +113,7 @@ impl Plan {
     }
 
     fn is_worth_it(&self) -> bool {
-        self.dead > 0 && self.dead * 2 >= self.records
+        self.dead > 0 && self.dead * 2 >= self.bytes
     }
 
     fn keeps(&self, index: LogIndex, placed: &PlacedBatch) -> bool {
@@ -143,19 +142,17 @@ fn may_be_worth_it(
     held: &[(TopicPartition, Span)],
     log_start: &dyn Fn(TopicPartition) -> Result<Option<Offset>, Fault>,
 ) -> Result<bool, Fault> {
-    let (mut records, mut dead) = (0, 0);
+    let (mut bytes, mut dead) = (0, 0);
     for (at, span) in held {
-        records += span.records();
-        dead += match log_start(*at)? {
-            Some(start) => start.min(span.end).0.saturating_sub(span.base.0),
-            None => span.records(),
-        };
+        bytes += span.bytes;
+        dead += log_start(*at)?.map_or(span.bytes, |start| span.bytes_below(start));
     }
-    Ok(dead * 2 >= records)
+    // A little less than half: what lies below an offset is not known to the byte.
+    Ok(dead * 9 / 4 >= bytes)
 }
 
 impl Shared {
-    /// The segments that may be worth looking at, oldest first.
+    /// The segments below an entry that may be worth looking at, oldest first.
     pub(super) fn reclaimable(
         &self,
         below: LogIndex,
@@ -163,7 +160,6 @@ impl Shared {
     ) -> Result<Vec<Listed>, Fault> {
         let (line, segments) = {
             let memory = self.memory();
-            let below = memory.promises.purged.map_or(LogIndex(0), |purged| below.min(after(purged.index)));
             let sealed = memory.line.sealed.values().filter(|listed| listed.seal.last.index < below);
             (memory.line.number, sealed.copied().collect::<Vec<_>>())
         };
@@ -195,13 +191,14 @@ impl Shared {
         let old = self.sealed.get(listed.number)?;
         let rows = sealed::rows(&old)?;
         let plan = Plan::of(&rows, log_start)?;
-        let is_unlinked = is_first && plan.dead == plan.records;
+        let is_unlinked = is_first && plan.dead == plan.bytes;
         if !is_unlinked && !plan.is_worth_it() {
             return Ok(None);
         }
         let new = if is_unlinked { None } else { Some(Box::new(self.rewrite(listed, &old, &rows, &plan)?)) };
         let held = Held { listed: *listed, spans: sealed::summarize(&rows, listed.number) };
-        let new_path = new.as_ref().map(|new| database::hidden(&segment::path(&self.folder, new.listed.number)));
+        let new_path =
+            new.as_ref().map(|new| database::hidden(&segment::path(&self.folder, new.listed.number)));
         Ok(Some(Exchange {
             old: Box::new(held),
             new,

@@ -120,6 +120,7 @@ pub(super) fn summarize(spans: &[(TopicPartition, Span)], number: u64) -> Vec<(T
             Some((_, sum)) if sum.is_gone() => *sum = Span { base: sum.base, place: number, ..*span },
             Some((_, sum)) => {
                 (sum.end, sum.last) = (span.end, span.last);
+                sum.bytes += span.bytes;
                 sum.max_timestamp_ms = sum.max_timestamp_ms.max(span.max_timestamp_ms);
             }
             None if span.is_gone() => whole.push((*at, *span)),

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   row: crc32c u32 · place varint · records varint · first index varint · (last - first) varint
-//!        · max timestamp zigzag
+//!        · max timestamp zigzag · bytes varint
 //! ```
 //!
 //! `place` is the first index of the chunk, or the number of the segment. redb does not verify what it reads: the
@@ -47,13 +47,15 @@ pub(super) struct Span {
     pub(super) last: LogIndex,
     /// The latest timestamp of the records: in a segment, of this and all earlier spans of the segment.
     pub(super) max_timestamp_ms: i64,
+    /// What the batches take, in bytes.
+    pub(super) bytes: u64,
 }
 
 impl Span {
     /// Batches that are gone, between two spans of a partition that held them.
     pub(super) fn gone(first: &Span, last: &Span) -> Span {
         let (base, end, first, last) = (first.base, last.end, first.first, last.last);
-        Span { base, end, place: NOWHERE, first, last, max_timestamp_ms: i64::MIN }
+        Span { base, end, place: NOWHERE, first, last, max_timestamp_ms: i64::MIN, bytes: 0 }
     }
 
     /// Whether they are.
@@ -61,16 +63,18 @@ impl Span {
         self.place == NOWHERE
     }
 
-    /// How many offsets it has.
-    pub(super) fn records(&self) -> u64 {
-        self.end.0 - self.base.0
+    /// About how many of its bytes lie below an offset.
+    pub(super) fn bytes_below(&self, offset: Offset) -> u64 {
+        let (below, all) = (offset.min(self.end).0.saturating_sub(self.base.0), self.end.0 - self.base.0);
+        (u128::from(self.bytes) * u128::from(below) / u128::from(all.max(1))) as u64
     }
 
     /// The row under `key`.
     pub(super) fn encode(&self, key: &[u8]) -> Vec<u8> {
         let mut writer = Writer::with_capacity(36);
-        writer.u32(0).varint(self.place).varint(self.records());
+        writer.u32(0).varint(self.place).varint(self.end.0 - self.base.0);
         writer.varint(self.first.0).varint(self.last.0 - self.first.0).zigzag(self.max_timestamp_ms);
+        writer.varint(self.bytes);
         let crc = checksum(key, &writer.as_slice()[CRC_BYTES..]);
         writer.patch(0, &crc.to_be_bytes());
         writer.as_slice().to_vec()
@@ -85,9 +89,10 @@ impl Span {
         let last =
             first.checked_add(reader.varint("last index")?).ok_or_else(|| reader.malformed("last index"))?;
         let max_timestamp_ms = reader.zigzag("timestamp")?;
+        let bytes = reader.varint("bytes")?;
         reader.finish("span")?;
         let (first, last) = (LogIndex(first), LogIndex(last));
-        Ok(Span { base, end: Offset(end), place, first, last, max_timestamp_ms })
+        Ok(Span { base, end: Offset(end), place, first, last, max_timestamp_ms, bytes })
     }
 }
 
@@ -209,6 +214,18 @@ impl Spans<'_> {
         Ok(Some(found))
     }
 
+    /// The newest spans, from the last back, for as long as `goes_on` says.
+    pub(super) fn backwards(&self, mut goes_on: impl FnMut(&Span) -> bool) -> Result<(), Problem> {
+        let (low, high) = (self.key(Offset(0)), self.key(Offset(u64::MAX)));
+        for row in self.table.range::<&[u8]>(&low[..]..=&high[..])?.rev() {
+            let (key, value) = row?;
+            if !goes_on(&self.read(key.value(), value.value())?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// The first span for which `is_it` holds, found by looking at each.
     pub(super) fn first_matching(&self, is_it: impl Fn(&Span) -> bool) -> Result<Option<Span>, Problem> {
         let (low, high) = (self.key(Offset(0)), self.key(Offset(u64::MAX)));
@@ -272,7 +289,8 @@ mod tests {
         let span = |(nth, length): (usize, &u64)| {
             let (first, last) = (LogIndex(nth as u64 * 10), LogIndex(nth as u64 * 10 + 5));
             let end = base.plus(*length);
-            let span = Span { base, end, place: nth as u64, first, last, max_timestamp_ms: nth as i64 };
+            let span =
+                Span { base, end, place: nth as u64, first, last, max_timestamp_ms: nth as i64, bytes: 9 };
             base = end;
             span
         };

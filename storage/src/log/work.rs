@@ -34,8 +34,8 @@ pub(super) enum Work {
     Install { entries: Vec<LogEntry>, done: Reply },
     /// Remove what was installed.
     Discard { done: Reply },
-    /// Begin a new segment with the next append.
-    Roll { done: Reply },
+    /// Begin a new segment with the next append, if the active one has so many bytes.
+    Roll { at_least: u64, done: Reply },
     /// Unlink a sealed segment; another, that was made out of sight, takes its place, if there is one.
     Exchange { old: Box<Held>, new: Option<Box<Held>>, done: Reply },
     /// Another line has taken the log's place, up to `upto`; `old` is to be removed. What was queued for it is done
@@ -52,7 +52,7 @@ impl Work {
             | Work::Promise { done, .. }
             | Work::Install { done, .. }
             | Work::Discard { done }
-            | Work::Roll { done }
+            | Work::Roll { done, .. }
             | Work::Exchange { done, .. } => vec![done],
             Work::Replace { done, .. } => done,
         }

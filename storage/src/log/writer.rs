@@ -242,8 +242,11 @@ impl Writer {
             Work::Promise { change, done } => (self.promise(change), vec![done]),
             Work::Install { entries, done } => (self.install(entries), vec![done]),
             Work::Discard { done } => (self.discard(), vec![done]),
-            Work::Roll { done } => {
-                self.roll();
+            Work::Roll { at_least, done } => {
+                let bytes = self.shared.memory().line.active().map_or(0, |active| active.bytes);
+                if bytes >= at_least.max(1) {
+                    self.roll();
+                }
                 (Ok(()), vec![done])
             }
             Work::Exchange { old, new, done } => (self.exchange(&old, new.as_deref()), vec![done]),

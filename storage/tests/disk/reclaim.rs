@@ -66,8 +66,7 @@ impl Given {
         let may_go = |entry: &&LogEntry| entry.id.index.0 < self.below && self.is_empty(entry);
         let rest = |entry: &LogEntry| self.rest_of(entry);
         gone.iter().all(may_go)
-            && found.iter().map(rest).collect::<Vec<_>>()
-                == there.into_iter().map(rest).collect::<Vec<_>>()
+            && found.iter().map(rest).collect::<Vec<_>>() == there.into_iter().map(rest).collect::<Vec<_>>()
     }
 }
 
@@ -130,7 +129,7 @@ fn what_may_be_read_stays_through_restarts_and_power_cuts() {
                 log.set_committed(last);
                 life.settle();
                 match lots.below(5) {
-                    0 => life.run(log.roll()).unwrap(),
+                    0 => life.run(log.roll(0)).unwrap(),
                     1 => {
                         let upto = model.id_at(lots.below(model.next()));
                         if upto > log.purged() {
@@ -171,7 +170,7 @@ fn what_a_deleted_partition_took_comes_back_and_the_rest_is_left() {
         life.run(append(&log, vec![plain(1, index, 15_000)])).unwrap();
     }
     log.set_committed(log.last_id().unwrap());
-    life.run(log.roll()).unwrap();
+    life.run(log.roll(0)).unwrap();
     life.settle();
     let before = bytes();
     let keeps_all = Given { below: 40, ..Given::default() };
