@@ -98,7 +98,8 @@ fn a_topic_keeps_as_many_bytes_as_it_says() {
     let settings = ["storage.segment-bytes=1MiB", "storage.retention-interval=200ms"];
     let (folder, broker) = broker(&settings);
     broker.run(&["topic", "create", "orders", "--partitions", "1"]).unwrap();
-    produce(&broker, &["orders"], &records(1, 12 * MIB));
+    // One after the other: what waits together is written together, however large that is.
+    (0..12).for_each(|seed| produce(&broker, &["orders"], &records(seed, MIB)));
     let data = folder.path().join("data");
     assert!(segments(&data) > 12 * MIB);
     broker.run(&["topic", "alter", "orders", "--set", "retention.bytes=4194304"]).unwrap();

@@ -3,6 +3,7 @@
 use tidemill_storage::log::{GroupLog, LogEntry, LogId, Vote};
 
 use super::model::Model;
+use super::reclaim::Given;
 use super::world::all_entries;
 
 /// What must be on a disk, and what may be.
@@ -16,12 +17,21 @@ pub struct Promised {
     pub votes: Vec<Option<Vote>>,
     /// As `votes`.
     pub purges: Vec<Option<LogId>>,
+    /// What may be given back to the disk already.
+    pub given: Given,
 }
 
 impl Promised {
     /// A new log is promised to be empty.
     pub fn nothing() -> Promised {
-        Promised { durable: Vec::new(), asked: vec![Vec::new()], votes: vec![None], purges: vec![None] }
+        let given = Given::default();
+        Promised {
+            durable: Vec::new(),
+            asked: vec![Vec::new()],
+            votes: vec![None],
+            purges: vec![None],
+            given,
+        }
     }
 
     /// Everything that was asked for is durable.
@@ -36,12 +46,24 @@ impl Promised {
     pub fn check(&self, log: &GroupLog) -> Vec<LogEntry> {
         let found = all_entries(log).unwrap();
         let ids = |entries: &[LogEntry]| entries.iter().map(|entry| entry.id).collect::<Vec<_>>();
-        let is_asked = self.asked.iter().any(|asked| asked.starts_with(&found));
-        assert!(found.starts_with(&self.durable), "lost: {:?}\nof {:?}", ids(&found), ids(&self.durable));
+        let is_asked = self.asked.iter().any(|asked| self.given.is_rest_of(&found, upto(asked, &found)));
+        assert!(
+            self.given.is_rest_of(upto(&found, &self.durable), &self.durable),
+            "lost: {:?}\nof {:?}",
+            ids(&found),
+            ids(&self.durable)
+        );
         let asked: Vec<_> = self.asked.iter().map(|asked| ids(asked)).collect();
         assert!(is_asked, "never asked for: {:?}\nasked for: {asked:?}", ids(&found));
         assert!(self.votes.contains(&log.vote()), "{:?} is none of {:?}", log.vote(), self.votes);
         assert!(self.purges.contains(&log.purged()), "{:?} is none of {:?}", log.purged(), self.purges);
         found
     }
+}
+
+/// As much of a log as another one has.
+fn upto<'a>(entries: &'a [LogEntry], other: &[LogEntry]) -> &'a [LogEntry] {
+    let last = other.last().map(|entry| entry.id.index);
+    let count = entries.iter().take_while(|entry| Some(entry.id.index) <= last).count();
+    &entries[..count]
 }

@@ -28,12 +28,9 @@ impl Given {
         (!self.deleted.contains(&at)).then(|| self.starts.get(&at).copied().unwrap_or_default())
     }
 
-    /// Moves a log start up, or deletes a partition.
-    pub fn grow(&mut self, lots: &Lots, model: &Model) {
+    /// Moves a log start up.
+    pub fn trim(&mut self, lots: &Lots, model: &Model) {
         let at = partitions()[lots.below(3) as usize];
-        if lots.below(8) == 0 {
-            self.deleted.insert(at);
-        }
         let end = model.batches(at).last().map_or(0, |(_, _, header)| header.next_offset().0);
         let start = self.starts.entry(at).or_default();
         *start = Offset(start.0 + lots.below(end + 1 - start.0.min(end)));
@@ -136,7 +133,10 @@ fn what_may_be_read_stays_through_restarts_and_power_cuts() {
                             life.run(log.purge(upto.unwrap())).unwrap();
                         }
                     }
-                    2 => given.grow(&lots, &model),
+                    2 if lots.below(8) == 0 => {
+                        given.deleted.insert(partitions()[lots.below(3) as usize]);
+                    }
+                    2 => given.trim(&lots, &model),
                     3 => {
                         given.below = given.below.max(lots.below(model.next() + 1));
                         let reclaimed = reclaim(&life, &log, &given).unwrap();

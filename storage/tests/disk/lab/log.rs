@@ -1,4 +1,5 @@
-//! The life of a log: appends, votes, truncations, purges, segments that grow, roll and are sealed, restarts.
+//! The life of a log: appends, votes, truncations, purges, segments that grow, roll, are sealed, unlinked and written
+//! anew, restarts.
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tidemill_storage::log::{GroupLog, LogEntry, LogId, LogOptions, ReadError, Vo
 
 use crate::model::{Model, partitions};
 use crate::promised::Promised;
+use crate::reclaim::Given;
 use crate::world::{Life, Lots, append, plain};
 
 /// Small segments, so that a life has many.
@@ -41,13 +43,13 @@ impl Story for LogStory {
         }
         recorder.promise(|promised| *promised = Promised::nothing());
         let (lots, mut model) = (Lots::new(seed), Model { term: 1, ..Model::default() });
-        let mut committed = 0;
+        let (mut committed, mut given) = (0, Given::default());
         for _ in 0..3 {
             let life = Life::on(disk, seed);
             let (log, recovery) = life.open(&options()).unwrap();
             assert_eq!(recovery.amnesia, None);
             for _ in 0..20 {
-                act(&life, &log, recorder, &lots, &mut model, &mut committed);
+                act(&life, &log, recorder, &lots, (&mut model, &mut committed, &mut given));
             }
             life.run(append(&log, Vec::new())).unwrap();
             recorder.promise(|promised| promised.all(&model));
@@ -90,10 +92,9 @@ fn act(
     log: &GroupLog,
     recorder: &Recorder<Promised>,
     lots: &Lots,
-    model: &mut Model,
-    committed: &mut u64,
+    (model, committed, given): (&mut Model, &mut u64, &mut Given),
 ) {
-    match lots.below(14) {
+    match lots.below(17) {
         0 | 1 => {
             model.term += 1;
             let vote = Vote { term: Term(model.term), node: None, committed: lots.below(2) == 0 };
@@ -128,6 +129,17 @@ fn act(
                 log.set_committed(last);
             }
             life.settle();
+        }
+        8 => {
+            given.trim(lots, model);
+            recorder.promise(|promised| promised.given = given.clone());
+        }
+        9 | 10 => {
+            given.below = *committed;
+            recorder.promise(|promised| promised.given = given.clone());
+            life.run(log.roll(0)).unwrap();
+            life.settle();
+            life.run(log.reclaim(LogIndex(given.below), |at| Ok(given.log_start(at)))).unwrap();
         }
         _ => {
             let bytes = [20, 300, 3_000][lots.below(3) as usize];
