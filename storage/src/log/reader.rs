@@ -61,6 +61,16 @@ impl Gathering {
     }
 }
 
+/// What came of looking into the tail.
+enum Gathered {
+    /// What was wanted first was sealed since it was looked for, or cut off: look again.
+    Moved,
+    /// The tail does not hold this entry any more.
+    Upto(LogIndex),
+    /// There is no more.
+    All,
+}
+
 /// Where the batch lies that holds an offset, or the next one.
 enum Lies {
     /// In a chunk of a sealed segment, by its first index.
@@ -197,9 +207,10 @@ impl Shared {
             let chunk = match self.lies(at, gathering.next)? {
                 Lies::Nowhere => break,
                 Lies::Sealed(chunk) => chunk,
-                Lies::Unsealed(_) => match self.gather_from_tail(&mut gathering)? {
-                    Some(index) => index,
-                    None => break,
+                Lies::Unsealed(placed) => match self.gather_from_tail(&mut gathering, placed)? {
+                    Gathered::Moved => continue,
+                    Gathered::Upto(index) => index,
+                    Gathered::All => break,
                 },
             };
             if chunk >= upto {
@@ -216,10 +227,13 @@ impl Shared {
         Ok(gathering.found)
     }
 
-    /// Gathers what the tail holds; returns the first entry that it does not hold any more.
-    fn gather_from_tail(&self, gathering: &mut Gathering) -> Result<Option<LogIndex>, Fault> {
+    /// Gathers what the tail holds, from `first` on, which was the first wanted when it was looked for.
+    fn gather_from_tail(&self, gathering: &mut Gathering, first: Placed) -> Result<Gathered, Fault> {
         let memory = self.memory();
         let line = &memory.line;
+        if line.index.behind(gathering.at, gathering.next).next() != Some(first) {
+            return Ok(Gathered::Moved);
+        }
         for placed in line.index.behind(gathering.at, gathering.next) {
             if placed.index >= gathering.upto || gathering.is_full {
                 break;
@@ -227,10 +241,10 @@ impl Shared {
             match line.tail.get(placed.index) {
                 Some(entry) if placed.end > gathering.next => gathering.take_logged(entry)?,
                 Some(_) => {}
-                None => return Ok(Some(placed.index)),
+                None => return Ok(Gathered::Upto(placed.index)),
             }
         }
-        Ok(None)
+        Ok(Gathered::All)
     }
 
     /// See `GroupLog::index_of`.
