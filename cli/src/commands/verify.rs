@@ -161,7 +161,7 @@ async fn read(api: &AdminApi) -> Result<History, Failure> {
 #[serde(rename_all = "kebab-case")]
 struct Shard {
     shard: u16,
-    first_index: Option<u64>,
+    whole: bool,
 }
 
 /// Reads on in every log; says whether there was anything.
@@ -170,9 +170,13 @@ async fn read_logs(
     shards: &mut BTreeMap<ShardId, (u64, Vec<Logged>)>,
 ) -> Result<bool, Failure> {
     let mut is_new = false;
-    for Shard { shard, first_index } in api.get::<Vec<Shard>>("/v1/shards").await? {
-        if first_index.is_some_and(|first| first > 0) {
-            return Err(anyhow!("shard {shard} does not hold its log from the start any more").into());
+    for Shard { shard, whole } in api.get::<Vec<Shard>>("/v1/shards").await? {
+        if !whole {
+            return Err(anyhow!(
+                "shard {shard} gave some of its log back to the disk, after retention, a trim or a deletion: what its \
+                 steps consumed cannot be handed to them again"
+            )
+            .into());
         }
         let (next, log) = shards.entry(ShardId(shard)).or_default();
         loop {

@@ -22,6 +22,8 @@ pub struct ShardView {
     term: u64,
     first_index: Option<u64>,
     applied_index: Option<u64>,
+    /// Whether its log holds all that was ever in it; false once the disk was given some of it back.
+    whole: bool,
 }
 
 /// All shards.
@@ -32,6 +34,7 @@ pub async fn list(State(broker): State<Arc<Broker>>) -> Json<Vec<ShardView>> {
         term: shard.group.leadership().borrow().term.0,
         first_index: shard.group.log().first_index().map(|index| index.0),
         applied_index: shard.group.applied().map(|index| index.0),
+        whole: shard.group.log().is_whole(),
     };
     Json(broker.shards.iter().map(view).collect())
 }

@@ -336,6 +336,13 @@ impl GroupLog {
         self.shared().newest(at, bytes)
     }
 
+    /// Whether it holds all that was ever in it: nothing was given back to the disk, or left out by a snapshot.
+    pub fn is_whole(&self) -> bool {
+        let memory = self.memory();
+        let is_rest = memory.line.sealed.values().any(|listed| listed.seal.is_rest);
+        memory.line.lowest().is_none_or(|first| first == LogIndex(0)) && !is_rest
+    }
+
     /// Whether [`GroupLog::reclaim`] might find anything, if all of the log were purged.
     ///
     /// # Errors

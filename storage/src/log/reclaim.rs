@@ -6,7 +6,8 @@
 //!   ─▶ unlinked        ─▶ rewritten as 17   ─▶ left as it is          ─▶ left
 //! ```
 //!
-//! A batch is dead below the log start of its partition, and a batch for another shard once it arrived there. Where a
+//! A batch is dead below the log start of its partition, with all of the partition that was written in the same turn, and a
+//! batch for another shard once it arrived there. Where a
 //! segment is mostly dead it is written anew without the dead: under a new number, with the same entries, turns and
 //! seal, so that neither Raft's order nor the log's end ever depends on what was given back. Entries keep their place
 //! and what they say beside their batches; those of a segment that is the log's first, and all dead, go with it. That
@@ -265,7 +266,7 @@ fn write_rest(
     // In the order of their keys.
     spans.sort_by_key(|(at, span)| (*at, span.base));
     let max_timestamp_ms = spans.iter().map(|(_, span)| span.max_timestamp_ms).max().unwrap_or(i64::MIN);
-    let seal = Seal { max_timestamp_ms, ..listed.seal };
+    let seal = Seal { max_timestamp_ms, is_rest: true, ..listed.seal };
     segment.seal(seal, &spans)?;
     segment.file.close()?;
     let number = segment.birth.number;

@@ -67,7 +67,7 @@ fn seal(shared: &Shared, job: &Job) -> Result<(), Fault> {
         return Ok(());
     };
     let max_timestamp_ms = spans.iter().map(|(_, span)| span.max_timestamp_ms).max().unwrap_or(i64::MIN);
-    let seal = Seal { last: job.last, turn: job.turn, max_timestamp_ms };
+    let seal = Seal { last: job.last, turn: job.turn, max_timestamp_ms, is_rest: false };
     job.segment.seal(seal, &spans)?;
     let birth = &job.segment.birth;
     let listed = Listed { number: birth.number, line: birth.line, first: birth.first, seal };

@@ -57,7 +57,8 @@ pub(super) struct Birth {
     pub(super) made: Timestamp,
 }
 
-/// What a segment is when it is sealed: `last term u64 · last index u64 · last turn u64 · max timestamp i64`.
+/// What a segment is when it is sealed: `last term u64 · last index u64 · last turn u64 · max timestamp i64 ·
+/// rest u8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seal {
     /// Its last entry.
@@ -66,6 +67,8 @@ pub(super) struct Seal {
     pub(super) turn: u64,
     /// The latest timestamp of any record in it; `i64::MIN` without records.
     pub(super) max_timestamp_ms: i64,
+    /// It was written anew, without what had been given back to the disk.
+    pub(super) is_rest: bool,
 }
 
 /// Where segment `number` of a group lies.
@@ -315,6 +318,7 @@ impl Seal {
     pub(super) fn encode(&self) -> Bytes {
         let mut writer = Writer::with_capacity(32);
         writer.u64(self.last.term.0).u64(self.last.index.0).u64(self.turn).i64(self.max_timestamp_ms);
+        writer.u8(self.is_rest.into());
         writer.finish()
     }
 
@@ -327,6 +331,7 @@ impl Seal {
 
     pub(super) fn read(reader: &mut Reader) -> Result<Seal, Malformed> {
         let last = LogId { term: Term(reader.u64("last term")?), index: LogIndex(reader.u64("last index")?) };
-        Ok(Seal { last, turn: reader.u64("last turn")?, max_timestamp_ms: reader.i64("latest timestamp")? })
+        let (turn, max_timestamp_ms) = (reader.u64("last turn")?, reader.i64("latest timestamp")?);
+        Ok(Seal { last, turn, max_timestamp_ms, is_rest: reader.u8("rest")? == 1 })
     }
 }

@@ -172,6 +172,7 @@ fn what_a_deleted_partition_took_comes_back_and_the_rest_is_left() {
     log.set_committed(log.last_id().unwrap());
     life.run(log.roll(0)).unwrap();
     life.settle();
+    assert!(log.is_whole());
     let before = bytes();
     let keeps_all = Given { below: 40, ..Given::default() };
     let all_gone = Given { deleted: [at(1, 0)].into(), ..keeps_all.clone() };
@@ -181,6 +182,7 @@ fn what_a_deleted_partition_took_comes_back_and_the_rest_is_left() {
     assert_eq!(reclaim(&life, &log, &keeps_all), Ok(nothing), "nothing of it is dead");
     let reclaimed = reclaim(&life, &log, &all_gone).unwrap();
     assert!(reclaimed.unlinked > 2, "{reclaimed:?}");
+    assert!(!log.is_whole());
     assert!(bytes() < before / 5, "{} of {before} bytes are left", bytes());
     // The log goes on where it was.
     life.run(append(&log, vec![plain(1, 40, 100)])).unwrap();
