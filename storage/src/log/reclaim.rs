@@ -138,18 +138,17 @@ impl Plan {
     }
 }
 
-/// Whether a segment may be worth opening, by what the directory lists of it: dead are at most those below log starts.
-fn may_be_worth_it(
+/// What batches take that the directory lists, and about how much of that lies below log starts.
+fn bytes_and_dead(
     held: &[(TopicPartition, Span)],
     log_start: &dyn Fn(TopicPartition) -> Result<Option<Offset>, Fault>,
-) -> Result<bool, Fault> {
+) -> Result<(u64, u64), Fault> {
     let (mut bytes, mut dead) = (0, 0);
     for (at, span) in held {
         bytes += span.bytes;
         dead += log_start(*at)?.map_or(span.bytes, |start| span.bytes_below(start));
     }
-    // A little less than half: what lies below an offset is not known to the byte.
-    Ok(dead * 9 / 4 >= bytes)
+    Ok((bytes, dead))
 }
 
 impl Shared {
@@ -165,14 +164,23 @@ impl Shared {
             (memory.line.number, sealed.copied().collect::<Vec<_>>())
         };
         let held = self.directory.held(line)?;
-        let mut worth = Vec::new();
+        let (mut worth, mut bare) = (Vec::new(), Vec::new());
         for listed in segments {
-            // What holds nothing any more can only be unlinked, once it is the first.
-            let is_worth = match held.get(&listed.number) {
-                Some(held) => may_be_worth_it(held, log_start)?,
-                None => true,
+            let (bytes, dead) = match held.get(&listed.number) {
+                Some(held) => bytes_and_dead(held, log_start)?,
+                // It never held a batch. It goes with the records behind it, not for itself.
+                None if !listed.seal.is_rest => {
+                    bare.push(listed);
+                    continue;
+                }
+                None => (0, 0),
             };
-            worth.extend(is_worth.then_some(listed));
+            if bytes == dead {
+                worth.append(&mut bare);
+            }
+            bare.clear();
+            // A little less than half: what lies below an offset is not known to the byte.
+            worth.extend((dead * 9 / 4 >= bytes).then_some(listed));
         }
         Ok(worth)
     }

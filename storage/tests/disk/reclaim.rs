@@ -12,7 +12,7 @@ use tidemill_storage::log::{EncodedEntry, GroupLog, LogEntry, Payload, Reclaimed
 
 use super::history::small_segments;
 use super::model::{Model, partitions};
-use super::world::{Life, Lots, all_entries, append, at, for_seeds, plain};
+use super::world::{Life, Lots, all_entries, append, at, entry, for_seeds, id, plain};
 
 /// What may be gone of a log.
 #[derive(Debug, Clone, Default)]
@@ -189,6 +189,28 @@ fn what_a_deleted_partition_took_comes_back_and_the_rest_is_left() {
     life.run(log.close()).unwrap();
     let (log, recovery) = Life::on(&disk, 1).open(&small_segments()).unwrap();
     assert_eq!((recovery.amnesia, log.last_id().map(|id| id.index.0)), (None, Some(40)));
+}
+
+#[test]
+fn a_segment_without_records_stays_until_those_behind_it_go() {
+    let disk = SimDisk::new();
+    let life = Life::on(&disk, 1);
+    let (log, _) = life.open(&small_segments()).unwrap();
+    life.run(append(&log, vec![entry(id(1, 0), Vec::new())])).unwrap();
+    life.run(log.roll(0)).unwrap();
+    for index in 1..3 {
+        life.run(append(&log, vec![plain(1, index, 15_000)])).unwrap();
+        life.run(log.roll(0)).unwrap();
+    }
+    log.set_committed(log.last_id().unwrap());
+    life.settle();
+    life.run(log.purge(log.last_id().unwrap())).unwrap();
+    let given = |start| Given { below: 3, starts: [(at(1, 0), Offset(start))].into(), ..Given::default() };
+    assert_eq!(reclaim(&life, &log, &given(1)), Ok(Reclaimed::default()));
+    assert!(log.is_whole());
+    let reclaimed = reclaim(&life, &log, &given(2)).unwrap();
+    assert_eq!((reclaimed.unlinked, reclaimed.rewritten), (2, 0));
+    assert_eq!(log.first_index(), Some(LogIndex(2)));
 }
 
 #[test]
