@@ -207,7 +207,7 @@ impl Plugins {
             .change(|view, now| {
                 Ok(decide(view, now)?.map(|decision| {
                     let command = match &decision {
-                        Decision::Deploy(command) => Some(command.clone()),
+                        Decision::Deploy(command) => Some((**command).clone()),
                         Decision::Unchanged(_) => None,
                     };
                     (split(decision), command)
@@ -410,9 +410,11 @@ fn timers(shard: &Shard, task: TaskId) -> Result<usize, Fault> {
 fn split(decision: Decision) -> (Deployed, Vec<TopicRow>) {
     match decision {
         Decision::Unchanged(deployment) => (Deployed { deployment: *deployment, changed: false }, Vec::new()),
-        Decision::Deploy(catalog::Command::Deploy { deployment, topics, .. }) => {
-            (Deployed { deployment: *deployment, changed: true }, topics)
-        }
-        Decision::Deploy(other) => unreachable!("a deployment was decided, not {other:?}"),
+        Decision::Deploy(command) => match *command {
+            catalog::Command::Deploy { deployment, topics, .. } => {
+                (Deployed { deployment: *deployment, changed: true }, topics)
+            }
+            other => unreachable!("a deployment was decided, not {other:?}"),
+        },
     }
 }

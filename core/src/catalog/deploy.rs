@@ -43,7 +43,7 @@ pub enum Decision {
     /// It is this already.
     Unchanged(Box<Deployment>),
     /// It becomes this.
-    Deploy(Command),
+    Deploy(Box<Command>),
 }
 
 /// The name of a plugin's dead-letter topic.
@@ -167,7 +167,8 @@ pub fn decide(
         }),
     };
     let (topics, groups) = new.into_iter().unzip();
-    Ok(Ok(Decision::Deploy(Command::Deploy { deployment: Box::new(deployment), topics, groups })))
+    let command = Command::Deploy { deployment: Box::new(deployment), topics, groups };
+    Ok(Ok(Decision::Deploy(Box::new(command))))
 }
 
 /// A task's place in its inputs is kept by topic, in their order: so they stay what they are.

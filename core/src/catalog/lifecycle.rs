@@ -58,7 +58,7 @@ pub fn decide(
     (next.generation, next.spec.generation, next.deployed_at) = (generation, generation, now);
     let deployment = Box::new(next);
     let command = Command::Deploy { deployment, topics: Vec::new(), groups: Vec::new() };
-    Ok(Ok(Decision::Deploy(command)))
+    Ok(Ok(Decision::Deploy(Box::new(command))))
 }
 
 /// Decides to end a deployment: what was deployed, and the command.
