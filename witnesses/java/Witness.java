@@ -8,18 +8,27 @@ import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.TreeMap;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.function.Function;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.AlterConfigOp;
+import org.apache.kafka.clients.admin.ConfigEntry;
+import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.KafkaFuture;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.ApiException;
+import org.apache.kafka.common.protocol.Errors;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
@@ -46,6 +55,7 @@ public final class Witness {
 
     static void first(String address, String name, long time) throws Exception {
         make(address, name);
+        administer(address, name);
         write(address, name);
         try (var reader = consumer(address, name)) {
             read(reader, "ours");
@@ -92,6 +102,58 @@ public final class Witness {
             var names = admin.listTopics().names().get().stream().sorted().toList();
             var described = admin.describeTopics(List.of(made)).allTopicNames().get().get(made);
             tell("made", "names", names, "partitions", described.partitions().size());
+        }
+    }
+
+    static void administer(String address, String name) throws Exception {
+        String made = name + "-made", gone = name + "-gone";
+        var first = new TopicPartition(made, 0);
+        try (var admin = Admin.create(settings(address))) {
+            describe(admin, made, "made");
+            alter(admin, made, "retention.ms", "3600000", AlterConfigOp.OpType.SET).get();
+            alter(admin, made, "max.message.bytes", "100000", AlterConfigOp.OpType.SET).get();
+            alter(admin, made, "max.message.bytes", "", AlterConfigOp.OpType.DELETE).get();
+            describe(admin, made, "altered");
+            refused("setting", alter(admin, made, "cleanup.policy", "compact", AlterConfigOp.OpType.SET));
+            refused("partitions", admin.createPartitions(Map.of(made, NewPartitions.increaseTo(5))).all());
+            var serializer = new ByteArraySerializer();
+            try (var producer = new KafkaProducer<>(settings(address), serializer, serializer)) {
+                for (int n = 0; n < 5; n++) {
+                    producer.send(new ProducerRecord<>(made, 0, null, bytes("" + n))).get();
+                }
+            }
+            var deleted = admin.deleteRecords(Map.of(first, RecordsToDelete.beforeOffset(3)));
+            long low = deleted.lowWatermarks().get(first).get().lowWatermark();
+            try (var reader = consumer(address, name)) {
+                tell("trimmed", "low", low, "earliest", reader.beginningOffsets(List.of(first)).get(first));
+            }
+            admin.createTopics(List.of(new NewTopic(gone, 2, (short) -1))).all().get();
+            admin.deleteTopics(List.of(gone)).all().get();
+            tell("deleted", "names", admin.listTopics().names().get().stream().sorted().toList());
+        }
+    }
+
+    static void describe(Admin admin, String topic, String when) throws Exception {
+        var of = new ConfigResource(ConfigResource.Type.TOPIC, topic);
+        var settings = new ArrayList<List<Object>>();
+        for (var one : admin.describeConfigs(List.of(of)).all().get().get(of).entries()) {
+            settings.add(List.of(one.name(), one.value(), one.isDefault()));
+        }
+        tell("described", "when", when, "settings", settings);
+    }
+
+    static KafkaFuture<Void> alter(Admin admin, String topic, String name, String value, AlterConfigOp.OpType kind) {
+        var of = new ConfigResource(ConfigResource.Type.TOPIC, topic);
+        var change = new AlterConfigOp(new ConfigEntry(name, value), kind);
+        return admin.incrementalAlterConfigs(Map.of(of, List.of(change))).all();
+    }
+
+    static void refused(String what, KafkaFuture<Void> asked) throws Exception {
+        try {
+            asked.get();
+        } catch (ExecutionException refused) {
+            var error = (ApiException) refused.getCause();
+            tell("refused", "what", what, "code", (int) Errors.forException(error).code(), "why", error.getMessage());
         }
     }
 

@@ -3,13 +3,15 @@
 // A consumer of kafkajs is always the member of a group, and groups are not offered. So records are fetched, and
 // offsets committed, by the layer beneath: the same that its consumers stand on, with its own decoders.
 
-const { CompressionTypes, Kafka, Partitioners, logLevel } = require('kafkajs')
+const { CompressionTypes, ConfigResourceTypes, ConfigSource, Kafka, Partitioners, logLevel } = require('kafkajs')
 const codecs = require('./codecs')
 
 const TIME = 1483228800000
 const RECORDS = 20
 const FILLING = ' tide'.repeat(40)
 const COMMITS = [[0, 3, 'three'], [1, 5, '']]
+const MADE_RECORDS = 5
+const STAYS = 3
 const CODECS = {
   none: CompressionTypes.None,
   gzip: CompressionTypes.GZIP,
@@ -32,6 +34,34 @@ const make = async (kafka, name) => {
   const names = (await admin.listTopics()).sort()
   const { topics } = await admin.fetchTopicMetadata({ topics: [made] })
   tell('made', { names, partitions: topics[0].partitions.length })
+  await admin.disconnect()
+}
+
+// It alters settings only with the older AlterConfigs, which sets back all that it does not name and is not offered.
+const administer = async (kafka, name) => {
+  const admin = kafka.admin()
+  await admin.connect()
+  const [made, gone] = [`${name}-made`, `${name}-gone`]
+  const resources = [{ type: ConfigResourceTypes.TOPIC, name: made }]
+  const { resources: [{ configEntries }] } = await admin.describeConfigs({ resources, includeSynonyms: false })
+  const setting = one => [one.configName, one.configValue, one.configSource === ConfigSource.DEFAULT_CONFIG]
+  tell('described', { when: 'made', settings: configEntries.map(setting) })
+  await admin
+    .createPartitions({ topicPartitions: [{ topic: made, count: 5 }] })
+    .catch(error => tell('refused', { what: 'partitions', code: error.code, why: error.message }))
+  const producer = kafka.producer({ createPartitioner: Partitioners.DefaultPartitioner })
+  await producer.connect()
+  const messages = Array.from({ length: MADE_RECORDS }, (_, n) => ({ value: `${n}`, partition: 0 }))
+  await producer.send({ topic: made, messages })
+  await producer.disconnect()
+  await admin.deleteTopicRecords({ topic: made, partitions: [{ partition: 0, offset: `${STAYS}` }] })
+  const ends = await admin.fetchTopicOffsets(made)
+  const low = Number(ends.find(one => one.partition === 0).low)
+  // It keeps what the broker answers to a deletion to itself.
+  tell('trimmed', { low, earliest: low })
+  await admin.createTopics({ topics: [{ topic: gone, numPartitions: 2, replicationFactor: -1 }] })
+  await admin.deleteTopics({ topics: [gone] })
+  tell('deleted', { names: (await admin.listTopics()).sort() })
   await admin.disconnect()
 }
 
@@ -136,6 +166,7 @@ const committed = async (kafka, name) => {
 const first = async (address, name, time) => {
   const kafka = client(address)
   await make(kafka, name)
+  await administer(kafka, name)
   await write(kafka, name)
   const cluster = await inner(kafka, ['ours', `${name}-wrote`])
   await read(cluster, 'ours')

@@ -1,8 +1,10 @@
 """The witness with confluent-kafka, which is librdkafka."""
 
 from confluent_kafka import Consumer, KafkaError, OFFSET_BEGINNING, Producer, TopicPartition
-from confluent_kafka import ConsumerGroupTopicPartitions
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
+from confluent_kafka.admin import (
+    AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ConfigSource, NewPartitions, NewTopic,
+)
 
 import story
 
@@ -17,6 +19,51 @@ def make(address, name):
     admin.create_topics([NewTopic(made, num_partitions=3)])[made].result(30)
     topics = admin.list_topics(timeout=30).topics
     story.tell("made", names=sorted(topics), partitions=len(topics[made].partitions))
+
+
+def describe(admin, topic, when):
+    of = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    found = admin.describe_configs([of])[of].result(30).values()
+    default = ConfigSource.DEFAULT_CONFIG.value
+    story.tell("described", when=when, settings=[[one.name, one.value, one.source == default] for one in found])
+
+
+def alter(admin, topic, name, value, kind=AlterConfigOpType.SET):
+    entry = ConfigEntry(name, value, incremental_operation=kind)
+    of = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+    admin.incremental_alter_configs([of])[of].result(30)
+
+
+def refused(what, ask):
+    try:
+        ask()
+    except KafkaException as error:
+        story.tell("refused", what=what, code=error.args[0].code(), why=error.args[0].str())
+
+
+def administer(address, name):
+    admin = AdminClient(settings(address))
+    made, gone = f"{name}-made", f"{name}-gone"
+    describe(admin, made, "made")
+    for setting, value in story.SET.items():
+        alter(admin, made, setting, value)
+    alter(admin, made, story.UNSET, None, AlterConfigOpType.DELETE)
+    describe(admin, made, "altered")
+    refused("setting", lambda: alter(admin, made, *story.REFUSED))
+    refused("partitions", lambda: admin.create_partitions([NewPartitions(made, 5)])[made].result(30))
+    producer = Producer(settings(address))
+    for n in range(story.MADE_RECORDS):
+        producer.produce(made, f"{n}", partition=0)
+    producer.flush(30)
+    before = TopicPartition(made, 0, story.STAYS)
+    low = admin.delete_records([before])[before].result(30).low_watermark
+    reader = consumer(address, name)
+    earliest, _ = reader.get_watermark_offsets(TopicPartition(made, 0), 30)
+    reader.close()
+    story.tell("trimmed", low=low, earliest=earliest)
+    admin.create_topics([NewTopic(gone, num_partitions=2)])[gone].result(30)
+    admin.delete_topics([gone])[gone].result(30)
+    story.tell("deleted", names=sorted(admin.list_topics(timeout=30).topics))
 
 
 def write(address, name):
@@ -101,6 +148,7 @@ def committed(reader, partitions):
 
 def first(address, name, time):
     make(address, name)
+    administer(address, name)
     write(address, name)
     reader = consumer(address, name)
     topics = reader.list_topics(timeout=30).topics

@@ -1,7 +1,8 @@
 """The witness with kafka-python."""
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.admin import AlterConfigOp, ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
+from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 import story
@@ -13,6 +14,51 @@ def make(address, name):
     admin.create_topics([NewTopic(name=made, num_partitions=3, replication_factor=-1)])
     described = admin.describe_topics([made])
     story.tell("made", names=sorted(admin.list_topics()), partitions=len(described[0]["partitions"]))
+    admin.close()
+
+
+def describe(admin, topic, when):
+    of = ConfigResource(ConfigResourceType.TOPIC, topic)
+    found = admin.describe_configs([of], config_filter="all")["topic"][topic]
+    settings = [[one, shown["value"], shown["config_source"] == "DEFAULT_CONFIG"] for one, shown in found.items()]
+    story.tell("described", when=when, settings=settings)
+
+
+def alter(admin, topic, changes):
+    done = admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, changes)])["topic"][topic]
+    if isinstance(done, KafkaError):
+        raise done
+
+
+def refused(what, ask):
+    try:
+        ask()
+    except KafkaError as error:
+        story.tell("refused", what=what, code=error.errno, why=str(error))
+
+
+def administer(address, name):
+    admin = KafkaAdminClient(bootstrap_servers=address)
+    made, gone = f"{name}-made", f"{name}-gone"
+    describe(admin, made, "made")
+    alter(admin, made, dict(story.SET))
+    alter(admin, made, {story.UNSET: (AlterConfigOp.DELETE, None)})
+    describe(admin, made, "altered")
+    setting, value = story.REFUSED
+    refused("setting", lambda: alter(admin, made, {setting: value}))
+    refused("partitions", lambda: admin.create_partitions({made: 5}))
+    producer = KafkaProducer(bootstrap_servers=address)
+    for n in range(story.MADE_RECORDS):
+        producer.send(made, f"{n}".encode(), partition=0)
+    producer.close()
+    first = TopicPartition(made, 0)
+    low = admin.delete_records({first: story.STAYS})[first]["low_watermark"]
+    reader = consumer(address, name)
+    story.tell("trimmed", low=low, earliest=reader.beginning_offsets([first])[first])
+    reader.close(autocommit=False)
+    admin.create_topics([NewTopic(name=gone, num_partitions=2, replication_factor=-1)])
+    admin.delete_topics([gone])
+    story.tell("deleted", names=sorted(admin.list_topics()))
     admin.close()
 
 
@@ -95,6 +141,7 @@ def committed(reader):
 
 def first(address, name, time):
     make(address, name)
+    administer(address, name)
     write(address, name)
     reader = consumer(address, name)
     read(reader, "ours")

@@ -10,6 +10,13 @@ RECORDS = 20
 FILLING = " tide" * 40
 # Partition and offset that are committed in `ours`, and what is noted with each.
 COMMITS = [(0, 3, "three"), (1, 5, "")]
+# What is set of the topic that was made, and which of it is set back to its default.
+SET = {"retention.ms": "3600000", "max.message.bytes": "100000"}
+UNSET = "max.message.bytes"
+REFUSED = ("cleanup.policy", "compact")
+# Records of its first partition, and the first one that stays.
+MADE_RECORDS = 5
+STAYS = 3
 
 
 def tell(did, **said):

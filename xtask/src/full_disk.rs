@@ -21,10 +21,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde_json::Value;
-use tidemill_client::{Client, Config, Moment, Partition, Producer, Record, SendError, Tls};
+use tidemill_client::{Client, Moment, Partition, Producer, Record, SendError};
 use tokio::runtime::Runtime;
-use xtask::places;
 use xtask::process::{Broker, counter};
+use xtask::{client, places};
 
 use crate::{build, plugins};
 
@@ -131,7 +131,7 @@ fn inside(disk: &Path, program: &Path) -> anyhow::Result<()> {
     // Until the disk is full: then it has all to do, and nothing to do it with.
     broker.run(&["plugin", "pause", "copy"])?;
     let runtime = Runtime::new()?;
-    let client = runtime.block_on(connect(&broker))?;
+    let client = runtime.block_on(client::connect(&broker))?;
     let producer = runtime.block_on(client.producer().delivery_deadline(DEADLINE).build())?;
 
     let sent = runtime.block_on(produce_until_refused(&producer))?;
@@ -233,13 +233,6 @@ async fn send(producer: &Producer, key: &str) -> anyhow::Result<Result<(), SendE
 
 fn record(key: &str) -> Record {
     Record::to("originals").partition(PARTITION).key(key.to_owned()).value(vec![b'v'; VALUE_BYTES])
-}
-
-async fn connect(broker: &Broker) -> anyhow::Result<Client> {
-    let files = broker.folder().join("data/client");
-    let tls = Tls::from_files(files.join("ca.pem"), files.join("client.pem"), files.join("client-key.pem"))?;
-    let address = broker.address("quic").context("an address for clients")?.to_owned();
-    Ok(Client::connect(Config::new([address], tls)).await?)
 }
 
 fn end(runtime: &Runtime, client: &Client, topic: &str) -> anyhow::Result<u64> {

@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "chores have files, clocks and processes")]
 
 pub mod chain;
+pub mod client;
+pub mod gauge;
 pub mod kafka;
 pub mod places;
 pub mod ports;

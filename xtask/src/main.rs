@@ -15,6 +15,8 @@ mod full_disk;
 mod newcomer;
 mod plugins;
 mod polyglot;
+mod scale;
+mod soak;
 mod test;
 mod witness;
 
@@ -39,6 +41,8 @@ enum Chore {
     FullDisk(full_disk::FullDisk),
     Newcomer(newcomer::Newcomer),
     Polyglot(polyglot::Polyglot),
+    Scale(scale::Scale),
+    Soak(soak::Soak),
     Witness(witness::Witness),
     CrashLab(crash_lab::CrashLab),
     Bench(bench::Bench),
@@ -55,6 +59,8 @@ fn main() -> ExitCode {
         Chore::FullDisk(chore) => chore.run(),
         Chore::Newcomer(chore) => chore.run(),
         Chore::Polyglot(chore) => chore.run(),
+        Chore::Scale(chore) => chore.run(),
+        Chore::Soak(chore) => chore.run(),
         Chore::Witness(witness) => witness.run(),
         Chore::CrashLab(chore) => chore.run(),
         Chore::Bench(bench) => bench.run(),

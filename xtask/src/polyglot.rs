@@ -45,6 +45,12 @@ pub struct Polyglot {
     kills: u64,
 }
 
+impl Default for Polyglot {
+    fn default() -> Polyglot {
+        Polyglot { records: 2_000, kills: 3 }
+    }
+}
+
 impl Polyglot {
     /// Runs it.
     ///

@@ -16,6 +16,9 @@ use crate::exactly_once::ExactlyOnce;
 use crate::full_disk::FullDisk;
 use crate::newcomer::Newcomer;
 use crate::plugins;
+use crate::polyglot::Polyglot;
+use crate::scale::Scale;
+use crate::soak::Soak;
 use crate::witness::Witness;
 
 /// Programs that tests start, and the package of Debian that has each.
@@ -61,8 +64,14 @@ impl Test {
         Newcomer.run_with(&program)?;
         step("a full disk");
         FullDisk::default().run_with(&program)?;
+        step("one plugin in three languages");
+        Polyglot::default().run_with(&program)?;
         step("the chain under SIGKILL");
         ExactlyOnce::of(self.kills).run_with(&program)?;
+        step("ten thousand topics");
+        Scale::short().run_with(&program)?;
+        step("a minute of load at a fixed rate");
+        Soak::short().run_with(&program)?;
         step("lints");
         cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
         step("documents");

@@ -392,6 +392,20 @@ pub fn shards_of(view: &(impl View + ?Sized), topic: &TopicRow) -> Result<Vec<Sh
     Ok(row.shards)
 }
 
+/// How many partitions of topics lie in each shard; those with none are left out.
+///
+/// # Errors
+/// A [`Fault`] of the storage.
+pub fn partitions_of_shards(view: &(impl View + ?Sized)) -> Result<BTreeMap<ShardId, usize>, Fault> {
+    let mut partitions = BTreeMap::new();
+    for group in groups(view)? {
+        for shard in group.shards {
+            *partitions.entry(shard).or_default() += group.topics as usize;
+        }
+    }
+    Ok(partitions)
+}
+
 /// How many partitions of groups each shard holds: what placement balances.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
+use tidemill_core::catalog;
 use tidemill_protocol::primitive::Writer;
 use tidemill_storage::log::Payload;
 
@@ -22,21 +23,25 @@ pub struct ShardView {
     term: u64,
     first_index: Option<u64>,
     applied_index: Option<u64>,
+    /// Partitions of topics that lie in it.
+    partitions: usize,
     /// Whether its log holds all that was ever in it; false once the disk was given some of it back.
     whole: bool,
 }
 
 /// All shards.
-pub async fn list(State(broker): State<Arc<Broker>>) -> Json<Vec<ShardView>> {
+pub async fn list(State(broker): State<Arc<Broker>>) -> Result<Json<Vec<ShardView>>, Problem> {
+    let partitions = catalog::partitions_of_shards(&broker.catalog.view())?;
     let view = |shard: &Arc<crate::shards::Shard>| ShardView {
         shard: shard.id.0,
         leads: shard.leader().is_some(),
         term: shard.group.leadership().borrow().term.0,
         first_index: shard.group.log().first_index().map(|index| index.0),
         applied_index: shard.group.applied().map(|index| index.0),
+        partitions: partitions.get(&shard.id).copied().unwrap_or_default(),
         whole: shard.group.log().is_whole(),
     };
-    Json(broker.shards.iter().map(view).collect())
+    Ok(Json(broker.shards.iter().map(view).collect()))
 }
 
 /// Where to read a log.

@@ -5,6 +5,7 @@
 //! it with what our own client reads and with the batches that lie in the log. Each broker's data, and what a witness
 //! printed, is in a folder of target/witness until the next run.
 
+mod administered;
 mod judge;
 mod kcat;
 mod log;
@@ -100,6 +101,10 @@ impl Witness {
             };
             keep(&folder, name, "first", &said)?;
             judge.first(&broker, name, &said, MIDDLE).with_context(|| format!("{name}, at first"))?;
+            if tool.is_some() {
+                administered::judge(&broker, name, &said)
+                    .with_context(|| format!("{name}, administering"))?;
+            }
             println!("{name}: {} in {:.1} s", judge::summary(&said), start.elapsed().as_secs_f64());
         }
         broker.kill()?;

@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use anyhow::ensure;
-use tidemill_client::{Client, Codec, Config, Partition, Record, RecordHeader, Tls};
+use tidemill_client::{Codec, Partition, Record, RecordHeader};
+use xtask::client;
 use xtask::process::Broker;
 
 use super::judge::TIME;
@@ -45,9 +46,7 @@ fn produce(broker: &Broker, partition: u32, codec: Codec, lines: &str) -> anyhow
 
 /// What the command cannot write and the client can: null keys, values and headers, and what is empty.
 async fn oddities(broker: &Broker) -> anyhow::Result<()> {
-    let files = broker.folder().join("data/client");
-    let tls = Tls::from_files(files.join("ca.pem"), files.join("client.pem"), files.join("client-key.pem"))?;
-    let client = Client::connect(Config::new([broker.address("quic").unwrap_or_default()], tls)).await?;
+    let client = client::connect(broker).await?;
     for codec in Codec::ALL {
         let producer = client.producer().codec(codec).build().await?;
         for partition in (0..PARTITIONS).map(Partition) {
