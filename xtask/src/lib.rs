@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "chores have files, clocks and processes")]
 
 pub mod chain;
+pub mod dice;
 pub mod kafka;
 pub mod places;
 pub mod ports;

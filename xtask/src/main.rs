@@ -16,6 +16,7 @@ mod newcomer;
 mod plugins;
 mod polyglot;
 mod test;
+mod trace;
 mod witness;
 
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ enum Chore {
     FullDisk(full_disk::FullDisk),
     Newcomer(newcomer::Newcomer),
     Polyglot(polyglot::Polyglot),
+    Trace(trace::Trace),
     Witness(witness::Witness),
     CrashLab(crash_lab::CrashLab),
     Bench(bench::Bench),
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Chore::FullDisk(chore) => chore.run(),
         Chore::Newcomer(chore) => chore.run(),
         Chore::Polyglot(chore) => chore.run(),
+        Chore::Trace(chore) => chore.run(),
         Chore::Witness(witness) => witness.run(),
         Chore::CrashLab(chore) => chore.run(),
         Chore::Bench(bench) => bench.run(),

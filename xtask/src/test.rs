@@ -16,6 +16,7 @@ use crate::exactly_once::ExactlyOnce;
 use crate::full_disk::FullDisk;
 use crate::newcomer::Newcomer;
 use crate::plugins;
+use crate::trace::Trace;
 use crate::witness::Witness;
 
 /// Programs that tests start, and the package of Debian that has each.
@@ -59,6 +60,8 @@ impl Test {
         Demo::default().run_with(&program)?;
         step("a newcomer, from nothing to a derived record");
         Newcomer.run_with(&program)?;
+        step("traces");
+        Trace::short().run_with(&program)?;
         step("a full disk");
         FullDisk::default().run_with(&program)?;
         step("the chain under SIGKILL");
