@@ -264,7 +264,10 @@ impl Descents {
         for block in &self.blocks {
             for class in 0..=CLASS_MAX {
                 let (from, to) = Key::range(of, class);
-                let rows = block.lengths.range(from..=to).map(|(key, length)| Descent { key: *key, length: *length });
+                let rows = block
+                    .lengths
+                    .range(from..=to)
+                    .map(|(key, length)| Descent { key: *key, length: *length });
                 found.extend(rows.filter(|row| row.holds(of.offset)).map(|row| row.key.index));
             }
         }

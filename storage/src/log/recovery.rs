@@ -26,12 +26,12 @@ use tidemill_core::seams::Disk;
 
 use super::LogOptions;
 use super::cut;
+use super::directory::Held;
 use super::directory::{Directory, Listed};
 use super::entry::LogId;
 use super::line::{Line, OpenSegment, after};
 use super::mark::{Mark, MarkFile};
 use super::promises::{self, Floor, PromiseFile, Promises};
-use super::directory::Held;
 use super::segment::{self, Segment};
 use super::tail::Tail;
 use crate::database;

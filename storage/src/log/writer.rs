@@ -20,11 +20,11 @@ use tidemill_core::ids::LogIndex;
 
 use super::Planted;
 use super::chunk;
+use super::directory::Held;
 use super::entry::{LogEntry, LogId};
 use super::line::{Line, OpenSegment, after};
 use super::mark::{Mark, MarkFile};
 use super::promises::{Floor, PromiseFile};
-use super::directory::Held;
 use super::segment::{self, Birth, Segment};
 use super::shared::{Memory, Shared};
 use super::work::{self, Next, Reply, Work};
