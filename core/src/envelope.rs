@@ -20,6 +20,8 @@ const VERSION: u8 = 1;
 const SEAL_AT: usize = 4;
 const ORIGIN_PRODUCER: u8 = 0;
 const ORIGIN_TASK: u8 = 1;
+/// In the flags: the step that made it was given due timers, and no events.
+const BY_TIMER: u16 = 1;
 /// Stands for "no event-time watermark".
 const NO_WATERMARK: i64 = i64::MIN;
 
@@ -52,6 +54,8 @@ pub struct Derivation {
     pub digest: Digest,
     /// The step.
     pub step: StepNumber,
+    /// Whether due timers made the task derive it: each parent is then the record that last set the timer.
+    pub by_timer: bool,
     /// The task's event-time watermark after the step, in milliseconds since 1970; none before its first record.
     pub event_time_watermark_ms: Option<i64>,
     /// For each record of the batch, where it comes from.
@@ -73,11 +77,11 @@ impl Envelope {
     /// The bytes that stand beside `batch` when it lies at `base_offset` of `at`.
     pub fn seal(&self, at: TopicPartition, base_offset: Offset, batch_crc: u32) -> Bytes {
         let mut writer = Writer::with_capacity(64);
-        let origin = match &self.origin {
-            Origin::Producer => ORIGIN_PRODUCER,
-            Origin::Task(_) => ORIGIN_TASK,
+        let (origin, flags) = match &self.origin {
+            Origin::Producer => (ORIGIN_PRODUCER, 0),
+            Origin::Task(derivation) => (ORIGIN_TASK, if derivation.by_timer { BY_TIMER } else { 0 }),
         };
-        writer.u8(VERSION).u8(origin).u16(0).u32(0).u64(self.append_time.0);
+        writer.u8(VERSION).u8(origin).u16(flags).u32(0).u64(self.append_time.0);
         if let Origin::Task(derivation) = &self.origin {
             write_derivation(&mut writer, derivation);
         }
@@ -96,12 +100,12 @@ impl Envelope {
             return Err(Malformed { what: "envelope version", at: 0 });
         }
         let origin = reader.u8("envelope origin")?;
-        reader.u16("envelope flags")?;
+        let flags = reader.u16("envelope flags")?;
         reader.u32("envelope seal")?;
         let append_time = Timestamp(reader.u64("append time")?);
         let origin = match origin {
             ORIGIN_PRODUCER => Origin::Producer,
-            ORIGIN_TASK => Origin::Task(read_derivation(&mut reader)?),
+            ORIGIN_TASK => Origin::Task(read_derivation(&mut reader, flags & BY_TIMER != 0)?),
             _ => return Err(Malformed { what: "envelope origin", at: 1 }),
         };
         reader.finish("envelope")?;
@@ -159,7 +163,7 @@ fn write_derivation(writer: &mut Writer, derivation: &Derivation) {
     writer.varint(derivation.lineage.len() as u64).raw(records.as_slice());
 }
 
-fn read_derivation(reader: &mut Reader) -> Result<Derivation, Malformed> {
+fn read_derivation(reader: &mut Reader, by_timer: bool) -> Result<Derivation, Malformed> {
     let deployment = DeploymentId(reader.u64("deployment")?);
     let partition = Partition(reader.u32("task partition")?);
     let generation = Generation(reader.u32("generation")?);
@@ -183,6 +187,7 @@ fn read_derivation(reader: &mut Reader) -> Result<Derivation, Malformed> {
         generation,
         digest,
         step,
+        by_timer,
         event_time_watermark_ms: (watermark != NO_WATERMARK).then_some(watermark),
         lineage,
     })
@@ -215,6 +220,7 @@ mod tests {
                 generation: Generation(3),
                 digest: Digest([5; 32]),
                 step: StepNumber(41),
+                by_timer: true,
                 event_time_watermark_ms: None,
                 lineage: vec![line(10, 1), line(11, 2), line(300, 2)],
             }),

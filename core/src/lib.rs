@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalog;
+pub mod descent;
 pub mod effect;
 pub mod entry;
 pub mod envelope;

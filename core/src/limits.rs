@@ -100,6 +100,13 @@ pub const SMALL_FILE_CACHE_BYTES: usize = MIB;
 pub const STATE_CACHE_BYTES: usize = 16 * MIB;
 /// The largest state or directory that is verified page by page whenever it is opened.
 pub const VERIFIED_FILE_BYTES_MAX: u64 = 256 * MIB as u64;
+/// Offsets of a partition that one row of the index of descent covers; a power of two. About what a step takes.
+pub const DESCENT_COVER_MAX: u64 = 1_024;
+/// The distance between two parents beyond which a row does not cover both: records in between have no descendants there,
+/// and whoever asks for them looks in vain.
+pub const DESCENT_GAP_MAX: u64 = 64;
+/// Rows of the index of descent that are kept in one ordered map while their segment is not sealed.
+pub const DESCENT_BLOCK_ROWS: usize = 4_096;
 /// How long an idempotent producer is remembered after its last batch.
 pub const PRODUCER_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -192,6 +199,14 @@ pub const LETTERS_LOOKED_MAX: usize = 100_000;
 pub const LETTER_REASONS_MAX: usize = 100;
 /// Dead letters that one entry discards.
 pub const LETTERS_DISCARDED_MAX: usize = 4_096;
+/// Records of a trace, when nothing else is said.
+pub const TRACE_RECORDS_DEFAULT: usize = 1_000;
+/// The most records that a trace may be asked for.
+pub const TRACE_RECORDS_MAX: usize = 10_000;
+/// Generations of descendants of a trace, and of ancestors, when nothing else is said: as many as a chain may have.
+pub const TRACE_DEPTH_DEFAULT: u32 = HOPS_DEFAULT;
+/// Entries of logs that are read for one trace.
+pub const TRACE_ENTRIES_MAX: usize = 20_000;
 /// Attempts at one event before the failure policy decides, by default.
 pub const ATTEMPTS_DEFAULT: u32 = 3;
 /// The most attempts that a manifest may ask for.
@@ -251,4 +266,8 @@ const _: () = assert!(
 const _: () = assert!(
     COMPILE_MEMORY_MAX >= 2 * (COMPONENT_BYTES_MAX + ARTIFACT_BYTES_MAX) as u64,
     "who compiles the largest component has room for it and for what comes out, and as much again to work with"
+);
+const _: () = assert!(
+    DESCENT_COVER_MAX.is_power_of_two() && DESCENT_COVER_MAX >= STEP_EVENTS_MAX as u64,
+    "a step that takes records in a row has one row in the index of descent"
 );

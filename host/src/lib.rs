@@ -38,4 +38,5 @@ pub mod shards;
 pub mod tasks;
 pub mod tls;
 pub mod topics;
+pub mod trace;
 pub mod world;

@@ -14,6 +14,7 @@ use clap::Args;
 
 use crate::{build, plugins};
 use xtask::chain::{self, ORDERS};
+use xtask::dice::Dice;
 use xtask::process::{Broker, counter};
 
 /// How long the chain may take to come to rest after the last kill.
@@ -93,7 +94,7 @@ impl ExactlyOnce {
                 lines.by_ref().take(burst).try_for_each(|line| writeln!(to_producer, "{}", line?))?;
                 to_producer.flush()?;
                 wait_for_step(&broker)?;
-                std::thread::sleep(Duration::from_micros(dice.next() % WITHIN_STEPS_US_MAX));
+                std::thread::sleep(Duration::from_micros(dice.below(WITHIN_STEPS_US_MAX)));
             }
             broker.kill()?;
             slowest = slowest.max(broker.restart()?);
@@ -126,17 +127,4 @@ fn wait_for_step(broker: &Broker) -> anyhow::Result<()> {
     let start = Instant::now();
     while start.elapsed() < LOOKS && !is_in_flight(broker)? {}
     Ok(())
-}
-
-/// Numbers that follow from a seed: splitmix64 (Steele, Lea and Flood, 2014).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
 }

@@ -18,6 +18,7 @@ mod polyglot;
 mod scale;
 mod soak;
 mod test;
+mod trace;
 mod witness;
 
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ enum Chore {
     Polyglot(polyglot::Polyglot),
     Scale(scale::Scale),
     Soak(soak::Soak),
+    Trace(trace::Trace),
     Witness(witness::Witness),
     CrashLab(crash_lab::CrashLab),
     Bench(bench::Bench),
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Chore::Polyglot(chore) => chore.run(),
         Chore::Scale(chore) => chore.run(),
         Chore::Soak(chore) => chore.run(),
+        Chore::Trace(chore) => chore.run(),
         Chore::Witness(witness) => witness.run(),
         Chore::CrashLab(chore) => chore.run(),
         Chore::Bench(bench) => bench.run(),

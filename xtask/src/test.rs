@@ -19,6 +19,7 @@ use crate::plugins;
 use crate::polyglot::Polyglot;
 use crate::scale::Scale;
 use crate::soak::Soak;
+use crate::trace::Trace;
 use crate::witness::Witness;
 
 /// Programs that tests start, and the package of Debian that has each.
@@ -62,6 +63,8 @@ impl Test {
         Demo::default().run_with(&program)?;
         step("a newcomer, from nothing to a derived record");
         Newcomer.run_with(&program)?;
+        step("traces");
+        Trace::short().run_with(&program)?;
         step("a full disk");
         FullDisk::default().run_with(&program)?;
         step("one plugin in three languages");

@@ -8,6 +8,7 @@ mod context;
 mod debug;
 mod dlq;
 mod doctor;
+mod event;
 mod plugin;
 mod produce;
 mod serve;
@@ -55,6 +56,9 @@ pub enum Command {
     /// Look at records that plugins gave up, and discard them.
     #[command(subcommand)]
     Dlq(dlq::Dlq),
+    /// Follow one record through the plugins.
+    #[command(subcommand)]
+    Event(event::Event),
     /// Make topics and plugins be as files say.
     Apply(apply::Apply),
     /// Print a completion script for a shell.
@@ -84,6 +88,7 @@ pub fn run(command: Command, context: Option<&str>, format: Format) -> Result<()
         Command::Consume(consume) => block_on(consume.run(context)),
         Command::Plugin(plugin) => block_on(plugin.run(context, format)),
         Command::Dlq(dlq) => block_on(dlq.run(context, format)),
+        Command::Event(event) => block_on(event.run(context, format)),
         Command::Apply(apply) => block_on(apply.run(context, format)),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut crate::command_line(), "tidemill", &mut std::io::stdout());

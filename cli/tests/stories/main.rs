@@ -17,6 +17,7 @@ mod offsets;
 mod operating;
 mod reclaim;
 mod topics;
+mod tracing;
 
 use std::io::Write;
 use std::path::Path;

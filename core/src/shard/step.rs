@@ -166,6 +166,7 @@ pub fn decide(deciding: &Deciding, proposed: &Proposed) -> Result<Result<Entry, 
         generation: row.generation,
         digest: spec.digest,
         step,
+        by_timer: !proposed.fired.is_empty(),
         event_time_watermark_ms: clocks.watermark_ms,
         lineage: Vec::new(),
     };

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `/v1/cluster` | here |
 //! | `/v1/metrics` | [`health`], for who cannot reach its own listener |
-//! | `/v1/topics` | [`topics`] |
+//! | `/v1/topics` | [`topics`], [`trace`] |
 //! | `/v1/components`, `/v1/plugins` | [`plugins`], [`lifecycle`], [`letters`], [`logs`] |
 //! | `/v1/shards` | [`shards`] |
 //! | `/v1/certificates` | [`certificates`] |
@@ -26,6 +26,7 @@ pub mod plugins;
 pub mod problem;
 pub mod shards;
 pub mod topics;
+pub mod trace;
 
 use std::sync::Arc;
 
@@ -120,6 +121,7 @@ fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/topics/{name}", get(topics::describe).delete(topics::delete))
         .route("/v1/topics/{name}/settings", patch(topics::alter))
         .route("/v1/topics/{name}/trim", post(topics::trim))
+        .route("/v1/topics/{name}/partitions/{partition}/records/{offset}/trace", get(trace::show))
         .route("/v1/components/{digest}", put(plugins::upload).get(plugins::download))
         .route("/v1/log-level", get(log_level::show).put(log_level::change))
         .route("/v1/openapi.json", get(openapi::show))

@@ -12,6 +12,7 @@
 //! | [`chain`] | the order chain: topics, plugins, orders |
 //! | [`producer`] | who sends the orders, and remembers what was acknowledged |
 //! | [`proof`] | what the broker kept, held against what must be |
+//! | [`traces`] | records traced, and held against all logs |
 //! | [`tampering`] | honest histories spoiled: the checker must find each |
 //!
 //! A story that fails names its seed: `TIDEMILL_SEED=17 cargo test --release --workspace --test exactly_once`. More of them
@@ -25,6 +26,7 @@ mod producer;
 mod proof;
 mod story;
 mod tampering;
+mod traces;
 
 use std::cell::Cell;
 use std::env;

@@ -22,6 +22,7 @@ use crate::chain::{ORDERS, PARTITIONS, chain};
 use crate::life::{End, Life, Moment};
 use crate::producer::Producer;
 use crate::proof::Kept;
+use crate::traces;
 
 /// Shards, at most; at least there are two, so that batches must cross.
 const SHARDS_MAX: u64 = 8;
@@ -146,7 +147,12 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
             while !rests(&broker)? {
                 life.pause(LOOK).await;
             }
-            Ok(if is_last { Some(Kept::of(&broker)?) } else { None })
+            if !is_last {
+                return Ok(None);
+            }
+            let kept = Kept::of(&broker)?;
+            traces::hold(&broker, &kept).await?;
+            Ok(Some(kept))
         };
         match life.live(living).await? {
             End::Cut(cut) => {

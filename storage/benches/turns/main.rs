@@ -4,6 +4,7 @@
 //! Every figure is printed with the load that gave it; latencies are from append to acknowledgement.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // This is a shell: it measures real time and real files.
 
+mod descent;
 mod files;
 
 use std::collections::VecDeque;
@@ -32,6 +33,7 @@ fn main() -> Result<()> {
     let (world, counts) = real_world();
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     println!("on {}", place.path().display());
+    runtime.block_on(descent::appending(&world, place.path()))?;
     for (name, bytes, turns) in [("1 MiB", 1_048_000, 40), ("64 KiB", 65_000, 100), ("1 KiB", 1_000, 300)] {
         runtime.block_on(side_by_side(&world, &counts, place.path(), (name, bytes), turns))?;
     }

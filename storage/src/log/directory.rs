@@ -5,20 +5,22 @@
 //! the sealed segments again, and a damaged directory is made anew.
 //!
 //! Tables: `about`; `segments` (number u64 → `line u32 · first index u64 · seal`, see [`Seal`]); `spans` (as
-//! `spans.rs` says, with the line, u32, as prefix).
+//! `spans.rs` says, with the line, u32, as prefix); `descents` (`line u32 · topic 16 · partition u32 · number u64` → where
+//! the covers of that segment lie, see `descents.rs`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use redb::{ReadableTable, TableDefinition};
+use redb::{ReadableTable, TableDefinition, TableError, WriteTransaction};
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::LogIndex;
 use tidemill_core::limits;
 use tidemill_core::seams::Disk;
-use tidemill_protocol::ids::TopicPartition;
+use tidemill_protocol::ids::{Offset, Position, TopicPartition};
 use tidemill_protocol::primitive::{Malformed, Reader, Writer};
 
+use super::descents::Reach;
 use super::segment::Seal;
 use super::spans::{self, Span, SpanTable, Spans};
 use crate::database::{Commit, DatabaseFile, Problem};
@@ -27,6 +29,7 @@ use crate::version;
 pub(super) const NAME: &str = "directory.redb";
 const SEGMENTS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("segments");
 const SPANS: SpanTable = TableDefinition::new("spans");
+const DESCENTS: SpanTable = TableDefinition::new("descents");
 
 /// A sealed segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +38,14 @@ pub(super) struct Listed {
     pub(super) line: u32,
     pub(super) first: LogIndex,
     pub(super) seal: Seal,
+}
+
+/// A sealed segment, and what is listed of it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) listed: Listed,
+    pub(super) spans: Vec<(TopicPartition, Span)>,
+    pub(super) reaches: Vec<Reach>,
 }
 
 /// The file, open.
@@ -62,6 +73,7 @@ impl Directory {
             version::stamp(transaction)?;
             transaction.open_table(SEGMENTS)?;
             transaction.open_table(SPANS)?;
+            transaction.open_table(DESCENTS)?;
             Ok(())
         })?;
         file.show(disk)?;
@@ -75,7 +87,19 @@ impl Directory {
         version::check(&file)?;
         let directory = Directory { file };
         directory.listed()?;
+        directory.must_know_descent()?;
         Ok(directory)
+    }
+
+    /// One that was made before there was an index of descent is as good as damaged.
+    fn must_know_descent(&self) -> Result<(), Fault> {
+        self.file.read(|transaction| match transaction.open_table(DESCENTS) {
+            Err(TableError::TableDoesNotExist(_)) => {
+                let what = self.file.path().display().to_string();
+                Err(Fault::damaged(what, "it knows nothing of descent").into())
+            }
+            table => Ok(table.map(drop)?),
+        })
     }
 
     /// All sealed segments it knows, in the order of their numbers.
@@ -92,40 +116,15 @@ impl Directory {
     }
 
     /// Adds a sealed segment.
-    pub(super) fn add(&self, listed: &Listed, summary: &[(TopicPartition, Span)]) -> Result<(), Fault> {
-        self.file.write(Commit::OneSync, |transaction| {
-            transaction.open_table(SEGMENTS)?.insert(listed.number, &listed.encode()[..])?;
-            let mut table = transaction.open_table(SPANS)?;
-            let prefix = listed.line.to_be_bytes();
-            for (at, span) in summary {
-                let key = spans::key(&prefix, *at, span.base);
-                table.insert(&key[..], &span.encode(&key)[..])?;
-            }
-            Ok(())
-        })
+    pub(super) fn add(&self, held: &Held) -> Result<(), Fault> {
+        self.file.write(Commit::OneSync, |transaction| insert(transaction, held))
     }
 
-    /// Takes a sealed segment out, and puts another in its place, if there is one. Each comes with what it holds.
-    pub(super) fn exchange(
-        &self,
-        (old, held): (&Listed, &[(TopicPartition, Span)]),
-        new: Option<(&Listed, &[(TopicPartition, Span)])>,
-    ) -> Result<(), Fault> {
+    /// Takes a sealed segment out, and puts another in its place, if there is one.
+    pub(super) fn exchange(&self, old: &Held, new: Option<&Held>) -> Result<(), Fault> {
         self.file.write(Commit::OneSync, |transaction| {
-            let mut segments = transaction.open_table(SEGMENTS)?;
-            let mut table = transaction.open_table(SPANS)?;
-            segments.remove(old.number)?;
-            let prefix = old.line.to_be_bytes();
-            for (at, span) in held {
-                table.remove(&spans::key(&prefix, *at, span.base)[..])?;
-            }
-            let Some((new, holds)) = new else { return Ok(()) };
-            segments.insert(new.number, &new.encode()[..])?;
-            for (at, span) in holds {
-                let key = spans::key(&prefix, *at, span.base);
-                table.insert(&key[..], &span.encode(&key)[..])?;
-            }
-            Ok(())
+            remove(transaction, old)?;
+            new.map_or(Ok(()), |new| insert(transaction, new))
         })
     }
 
@@ -164,6 +163,7 @@ impl Directory {
                 line.is_some_and(|line| kept.contains(&line))
             };
             table.retain(|key, _| is_kept(key))?;
+            transaction.open_table(DESCENTS)?.retain(|key, _| is_kept(key))?;
             Ok(())
         })
     }
@@ -182,6 +182,24 @@ impl Directory {
         })
     }
 
+    /// The segments of a line that may hold descendants of a record, in the order of their numbers.
+    pub(super) fn descendants(&self, line: u32, of: Position) -> Result<Vec<u64>, Fault> {
+        self.file.read(|transaction| {
+            let (low, high) = (descent_key(line, of.at, 0), descent_key(line, of.at, u64::MAX));
+            let mut numbers = Vec::new();
+            let table = transaction.open_table(DESCENTS)?;
+            for row in ReadableTable::range::<&[u8]>(&table, &low[..]..=&high[..])? {
+                let (key, value) = row?;
+                let reach = Reach::decode(of.at, key.value(), value.value());
+                if reach.map_err(|malformed| self.damaged(malformed))?.holds(of.offset) {
+                    let number = key.value().last_chunk().map(|number| u64::from_be_bytes(*number));
+                    numbers.extend(number);
+                }
+            }
+            Ok(numbers)
+        })
+    }
+
     pub(super) fn close(&self) -> Result<(), Fault> {
         self.file.close()
     }
@@ -189,6 +207,42 @@ impl Directory {
     fn damaged(&self, malformed: Malformed) -> Fault {
         Fault::damaged(self.file.path().display().to_string(), malformed)
     }
+}
+
+/// The key of a segment's row of a partition in the index of descent.
+fn descent_key(line: u32, at: TopicPartition, number: u64) -> Vec<u8> {
+    spans::key(&line.to_be_bytes(), at, Offset(number))
+}
+
+fn insert(transaction: &WriteTransaction, held: &Held) -> Result<(), Problem> {
+    let Held { listed, spans, reaches } = held;
+    transaction.open_table(SEGMENTS)?.insert(listed.number, &listed.encode()[..])?;
+    let mut table = transaction.open_table(SPANS)?;
+    let prefix = listed.line.to_be_bytes();
+    for (at, span) in spans {
+        let key = spans::key(&prefix, *at, span.base);
+        table.insert(&key[..], &span.encode(&key)[..])?;
+    }
+    let mut table = transaction.open_table(DESCENTS)?;
+    for reach in reaches {
+        let key = descent_key(listed.line, reach.at, listed.number);
+        table.insert(&key[..], &reach.encode(&key)[..])?;
+    }
+    Ok(())
+}
+
+fn remove(transaction: &WriteTransaction, held: &Held) -> Result<(), Problem> {
+    let Held { listed, spans, reaches } = held;
+    transaction.open_table(SEGMENTS)?.remove(listed.number)?;
+    let mut table = transaction.open_table(SPANS)?;
+    for (at, span) in spans {
+        table.remove(&spans::key(&listed.line.to_be_bytes(), *at, span.base)[..])?;
+    }
+    let mut table = transaction.open_table(DESCENTS)?;
+    for reach in reaches {
+        table.remove(&descent_key(listed.line, reach.at, listed.number)[..])?;
+    }
+    Ok(())
 }
 
 impl Listed {

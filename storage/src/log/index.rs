@@ -5,11 +5,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use tidemill_core::descent;
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::LogIndex;
 use tidemill_protocol::batch::BatchHeader;
 use tidemill_protocol::ids::{Offset, TopicPartition};
 
+use super::descents::Descents;
 use super::entry::{LogEntry, Payload};
 use super::spans::Span;
 
@@ -31,6 +33,8 @@ pub(super) struct Placed {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     partitions: BTreeMap<TopicPartition, VecDeque<Placed>>,
+    /// What they descend from.
+    pub(super) descents: Descents,
 }
 
 /// Base, end and latest timestamp of a batch.
@@ -55,6 +59,7 @@ impl Index {
             let (index, bytes) = (entry.id.index, placed.batch.len() as u64);
             batches.push_back(Placed { base, end, index, max_timestamp_ms, bytes, max_so_far_ms });
         }
+        self.descents.add(entry.id.index, &descent::covers(inner));
         Ok(())
     }
 
@@ -66,6 +71,7 @@ impl Index {
             }
             !batches.is_empty()
         });
+        self.descents.truncate_after(last);
     }
 
     /// Forgets all up to `last`, which a sealed segment holds now.
@@ -75,6 +81,7 @@ impl Index {
             batches.drain(..kept);
             !batches.is_empty()
         });
+        self.descents.forget_upto(last);
     }
 
     /// The batches of `at`, from the one that holds `offset` (or the next behind it) on.

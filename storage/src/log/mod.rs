@@ -18,6 +18,8 @@
 mod cache;
 mod chunk;
 mod cut;
+mod descendants;
+mod descents;
 mod directory;
 mod entry;
 mod index;
@@ -50,7 +52,7 @@ use tidemill_core::fault::Fault;
 use tidemill_core::ids::LogIndex;
 use tidemill_core::limits;
 use tidemill_core::seams::World;
-use tidemill_protocol::ids::{Offset, TopicPartition};
+use tidemill_protocol::ids::{Offset, Position, TopicPartition};
 use tokio::sync::oneshot;
 
 use line::after;
@@ -439,6 +441,15 @@ impl GroupLog {
     /// A [`Fault`] of the disk, or one that names a damaged chunk or index.
     pub fn index_of(&self, at: TopicPartition, offset: Offset) -> Result<Option<LogIndex>, Fault> {
         self.shared().index_of(at, offset)
+    }
+
+    /// The entries below `upto` that may hold records which descend from one, in order: all that do (of partitions of
+    /// this group, as far as they are not given back), and few that do not.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the disk, or one that names a damaged index.
+    pub fn descendants(&self, of: Position, upto: LogIndex) -> Result<Vec<LogIndex>, Fault> {
+        self.shared().descendants(of, upto)
     }
 
     /// The first batch of a partition in entries below `upto` whose latest timestamp is not below `timestamp_ms`

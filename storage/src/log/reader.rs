@@ -164,7 +164,7 @@ impl Shared {
     ///
     /// # Errors
     /// The [`Fault`] that ended the log.
-    fn is_sealed(&self, number: u64) -> Result<bool, Fault> {
+    pub(super) fn is_sealed(&self, number: u64) -> Result<bool, Fault> {
         let memory = self.memory();
         match memory.refusal() {
             Some(fault) => Err(fault),

@@ -27,7 +27,8 @@ use tidemill_core::limits;
 use tidemill_core::seams::OpenMode;
 use tidemill_protocol::ids::{Offset, TopicPartition};
 
-use super::directory::Listed;
+use super::descents;
+use super::directory::{Held, Listed};
 use super::entry::{EncodedEntry, LogEntry, Payload};
 use super::index::Index;
 use super::line::after;
@@ -48,18 +49,6 @@ pub struct Reclaimed {
     pub freed_bytes: u64,
     /// Bytes of files that were written.
     pub written_bytes: u64,
-}
-
-/// A sealed segment, and what the directory lists of it.
-pub(super) struct Held {
-    pub(super) listed: Listed,
-    pub(super) spans: Vec<(TopicPartition, Span)>,
-}
-
-impl Held {
-    pub(super) fn parts(&self) -> (&Listed, &[(TopicPartition, Span)]) {
-        (&self.listed, &self.spans)
-    }
 }
 
 /// A segment that is to go, and the one that was made to take its place.
@@ -205,7 +194,7 @@ impl Shared {
             return Ok(None);
         }
         let new = if is_unlinked { None } else { Some(Box::new(self.rewrite(listed, &old, &rows, &plan)?)) };
-        let held = Held { listed: *listed, spans: sealed::summarize(&rows, listed.number) };
+        let held = sealed::held(&old, *listed)?;
         let new_path =
             new.as_ref().map(|new| database::hidden(&segment::path(&self.folder, new.listed.number)));
         Ok(Some(Exchange {
@@ -275,10 +264,12 @@ fn write_rest(
     spans.sort_by_key(|(at, span)| (*at, span.base));
     let max_timestamp_ms = spans.iter().map(|(_, span)| span.max_timestamp_ms).max().unwrap_or(i64::MIN);
     let seal = Seal { max_timestamp_ms, is_rest: true, ..listed.seal };
-    segment.seal(seal, &spans)?;
+    let descents = index.descents.upto(listed.seal.last.index).sorted();
+    segment.seal(seal, &spans, &descents)?;
     segment.file.close()?;
     let number = segment.birth.number;
-    Ok(Held { listed: Listed { number, seal, ..*listed }, spans: sealed::summarize(&spans, number) })
+    let listed = Listed { number, seal, ..*listed };
+    Ok(Held { listed, spans: sealed::summarize(&spans, number), reaches: descents::reaches(&descents) })
 }
 
 /// What stands for the batches that go, of partitions that stay; and for those that went earlier.

@@ -26,12 +26,12 @@ use tidemill_core::seams::Disk;
 
 use super::LogOptions;
 use super::cut;
+use super::directory::Held;
 use super::directory::{Directory, Listed};
 use super::entry::LogId;
 use super::line::{Line, OpenSegment, after};
 use super::mark::{Mark, MarkFile};
 use super::promises::{self, Floor, PromiseFile, Promises};
-use super::reclaim::Held;
 use super::segment::{self, Segment};
 use super::tail::Tail;
 use crate::database;
@@ -279,12 +279,11 @@ impl Found {
         let known: Vec<u64> = self.sealed.keys().chain(&self.dead).copied().collect();
         for number in files.iter().copied().filter(|number| !known.contains(number)) {
             let path = segment::path(folder, number);
-            if let Some((birth, seal, summary)) = segment::read_sealed(disk, &path)? {
-                if is_dead(birth.line) {
+            if let Some(held) = segment::read_sealed(disk, &path)? {
+                if is_dead(held.listed.line) {
                     self.dead.push(number);
                 } else {
-                    let listed = Listed { number, line: birth.line, first: birth.first, seal };
-                    self.adopt(disk, folder, directory, Held { listed, spans: summary })?;
+                    self.adopt(disk, folder, directory, held)?;
                 }
                 continue;
             }
@@ -300,10 +299,9 @@ impl Found {
             if segment::read_seal(&segment.file)?.is_some() {
                 segment.file.close()?;
                 let sealed = segment::read_sealed(disk, &path)?;
-                let (birth, seal, summary) = sealed
+                let held = sealed
                     .ok_or_else(|| Fault::damaged(path.display().to_string(), "it cannot be closed"))?;
-                let listed = Listed { number, line: birth.line, first: birth.first, seal };
-                self.adopt(disk, folder, directory, Held { listed, spans: summary })?;
+                self.adopt(disk, folder, directory, held)?;
                 continue;
             }
             self.open.insert(number, segment);
@@ -328,16 +326,16 @@ impl Found {
         let listed = found.listed;
         let same = |other: &&Listed| (other.line, other.first) == (listed.line, listed.first);
         match self.sealed.values().find(same).copied() {
-            None => directory.add(&listed, &found.spans)?,
+            None => directory.add(&found)?,
             Some(other) if other.number > listed.number => {
                 self.dead.push(listed.number);
                 return Ok(());
             }
             Some(other) => {
                 let path = segment::path(folder, other.number);
-                let (.., spans) = segment::read_sealed(disk, &path)?
+                let old = segment::read_sealed(disk, &path)?
                     .ok_or_else(|| Fault::damaged(path.display().to_string(), "it is not closed"))?;
-                directory.exchange((&other, &spans), Some(found.parts()))?;
+                directory.exchange(&old, Some(&found))?;
                 self.sealed.remove(&other.number);
                 self.dead.push(other.number);
             }

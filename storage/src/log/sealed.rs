@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use redb::TableError;
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::LogIndex;
 use tidemill_core::limits;
 use tidemill_core::seams::Disk;
 use tidemill_protocol::ids::TopicPartition;
 
-use super::segment::{self, SPANS};
+use super::descents::{self, Descent};
+use super::directory::{Held, Listed};
+use super::segment::{self, DESCENTS, SPANS};
 use super::spans::{self, Span, Spans};
 use crate::database::{DatabaseFile, Problem};
 use crate::version;
@@ -90,9 +93,29 @@ impl SealedFiles {
     }
 }
 
-/// All spans of a sealed segment, put together for each partition: what the directory holds of it.
-pub(super) fn summary(file: &DatabaseFile, number: u64) -> Result<Vec<(TopicPartition, Span)>, Fault> {
-    Ok(summarize(&rows(file)?, number))
+/// What the directory holds of a sealed segment: all its spans, put together for each partition, and its covers.
+pub(super) fn held(file: &DatabaseFile, listed: Listed) -> Result<Held, Fault> {
+    let spans = summarize(&rows(file)?, listed.number);
+    Ok(Held { listed, spans, reaches: descents::reaches(&descents(file)?) })
+}
+
+/// All rows of its index of descent, in the order of their keys. A segment that was sealed before there was one has none.
+fn descents(file: &DatabaseFile) -> Result<Vec<Descent>, Fault> {
+    file.read(|transaction| {
+        let table = match transaction.open_table(DESCENTS) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            table => table?,
+        };
+        let mut rows = Vec::new();
+        for row in redb::ReadableTable::iter(&table)? {
+            let (key, value) = row?;
+            let read = Descent::decode(key.value(), value.value());
+            rows.push(
+                read.map_err(|malformed| Fault::damaged(file.path().display().to_string(), malformed))?,
+            );
+        }
+        Ok(rows)
+    })
 }
 
 /// All spans of a sealed segment, in the order of their keys.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::LogIndex;
 
-use super::directory::Listed;
+use super::descents;
+use super::directory::{Held, Listed};
 use super::entry::LogId;
 use super::line::Line;
 use super::sealed;
@@ -61,19 +62,21 @@ fn next(shared: &Shared) -> Option<Job> {
 }
 
 fn seal(shared: &Shared, job: &Job) -> Result<(), Fault> {
-    let Some(spans) =
-        shared.memory().line_mut(job.line).map(|line| line.index.spans(&job.chunks, job.last.index))
-    else {
-        return Ok(());
-    };
+    let rows = shared.memory().line_mut(job.line).map(|line| {
+        let (index, last) = (&line.index, job.last.index);
+        (index.spans(&job.chunks, last), index.descents.upto(last))
+    });
+    let Some((spans, descents)) = rows else { return Ok(()) };
+    let descents = descents.sorted();
     let max_timestamp_ms = spans.iter().map(|(_, span)| span.max_timestamp_ms).max().unwrap_or(i64::MIN);
     let seal = Seal { last: job.last, turn: job.turn, max_timestamp_ms, is_rest: false };
-    job.segment.seal(seal, &spans)?;
+    job.segment.seal(seal, &spans, &descents)?;
     let birth = &job.segment.birth;
     let listed = Listed { number: birth.number, line: birth.line, first: birth.first, seal };
     job.segment.file.close_and(|| {
         if shared.memory().line_mut(job.line).is_some() {
-            shared.directory.add(&listed, &sealed::summarize(&spans, birth.number))?;
+            let (spans, reaches) = (sealed::summarize(&spans, birth.number), descents::reaches(&descents));
+            shared.directory.add(&Held { listed, spans, reaches })?;
         }
         if let Some(line) = shared.memory().line_mut(job.line) {
             line.sealed(listed);

@@ -10,7 +10,7 @@
 //! in, is `line.rs`'s.
 //!
 //! Tables: `about` (version; `segment`, what it was made as; `cut`, the turn of the last truncation; `sealed`),
-//! `chunks` ((first index u64, row u8) → bytes; rows in order are one chunk), and once sealed `spans`.
+//! `chunks` ((first index u64, row u8) → bytes; rows in order are one chunk), and once sealed `spans` and `descents`.
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,8 @@ use tidemill_protocol::primitive::{Malformed, Reader, Writer};
 
 use super::chunk::{self, Chunk, Draft};
 use super::cut;
+use super::descents::{Descent, DescentTable};
+use super::directory::{Held, Listed};
 use super::entry::{LogEntry, LogId};
 use super::sealed;
 use super::spans::{self, Span, SpanTable};
@@ -34,6 +36,7 @@ use crate::version::{self, ABOUT};
 pub(super) type ChunkKey = (u64, u8);
 pub(super) const CHUNKS: TableDefinition<'static, ChunkKey, &'static [u8]> = TableDefinition::new("chunks");
 pub(super) const SPANS: SpanTable = TableDefinition::new("spans");
+pub(super) const DESCENTS: DescentTable = TableDefinition::new("descents");
 const SEGMENT_KEY: &str = "segment";
 const CUT_KEY: &str = "cut";
 const SEALED_KEY: &str = "sealed";
@@ -180,13 +183,23 @@ impl Segment {
         chunk_with(&self.file, index)
     }
 
-    /// Writes the index and the seal; the file is to be closed then. Spans must be in the order of their keys.
-    pub(super) fn seal(&self, seal: Seal, index: &[(TopicPartition, Span)]) -> Result<(), Fault> {
+    /// Writes the index and the seal; the file is to be closed then. Rows must be in the order of their keys.
+    pub(super) fn seal(
+        &self,
+        seal: Seal,
+        index: &[(TopicPartition, Span)],
+        descents: &[Descent],
+    ) -> Result<(), Fault> {
         self.file.write(Commit::OneSync, |transaction| {
             let mut table = transaction.open_table(SPANS)?;
             for (at, span) in index {
                 let key = spans::key(&[], *at, span.base);
                 table.insert(&key[..], &span.encode(&key)[..])?;
+            }
+            let mut table = transaction.open_table(DESCENTS)?;
+            for descent in descents {
+                let (key, row) = descent.encode();
+                table.insert(&key[..], &row[..])?;
             }
             transaction.open_table(ABOUT)?.insert(SEALED_KEY, &seal.encode()[..])?;
             Ok(())
@@ -262,18 +275,14 @@ pub(super) fn read_birth(file: &DatabaseFile) -> Result<Birth, Fault> {
 }
 
 /// What the directory should hold of a segment that was sealed and closed; `None` when this one was not.
-#[allow(clippy::type_complexity)] // Read once, by recovery, and taken apart at once.
-pub(super) fn read_sealed(
-    disk: &dyn Disk,
-    path: &Path,
-) -> Result<Option<(Birth, Seal, Vec<(TopicPartition, Span)>)>, Fault> {
+pub(super) fn read_sealed(disk: &dyn Disk, path: &Path) -> Result<Option<Held>, Fault> {
     let Some(file) = DatabaseFile::open_closed(disk, path, limits::SEALED_CACHE_BYTES)? else {
         return Ok(None);
     };
     version::check(&file)?;
-    let birth = read_birth(&file)?;
+    let Birth { number, line, first, .. } = read_birth(&file)?;
     let Some(seal) = read_seal(&file)? else { return Ok(None) };
-    Ok(Some((birth, seal, sealed::summary(&file, birth.number)?)))
+    Ok(Some(sealed::held(&file, Listed { number, line, first, seal })?))
 }
 
 /// The seal of a sealed segment.

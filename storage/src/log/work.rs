@@ -11,10 +11,10 @@ use tidemill_core::limits;
 
 use super::chunk;
 use super::cut::ROW_OVERHEAD;
+use super::directory::Held;
 use super::entry::{LogEntry, LogId};
 use super::line::Line;
 use super::promises::Promises;
-use super::reclaim::Held;
 
 /// Called once, with how it went.
 pub(super) type Reply = Box<dyn FnOnce(Result<(), Fault>) + Send>;

@@ -20,11 +20,11 @@ use tidemill_core::ids::LogIndex;
 
 use super::Planted;
 use super::chunk;
+use super::directory::Held;
 use super::entry::{LogEntry, LogId};
 use super::line::{Line, OpenSegment, after};
 use super::mark::{Mark, MarkFile};
 use super::promises::{Floor, PromiseFile};
-use super::reclaim::Held;
 use super::segment::{self, Birth, Segment};
 use super::shared::{Memory, Shared};
 use super::work::{self, Next, Reply, Work};
@@ -375,7 +375,7 @@ impl Writer {
         if let Some(new) = new {
             database::show(disk, &segment::path(folder, new.listed.number))?;
         }
-        self.shared.directory.exchange(old.parts(), new.map(Held::parts))?;
+        self.shared.directory.exchange(old, new)?;
         let mut memory = self.shared.memory();
         memory.line.sealed.remove(&old.listed.first);
         memory.line.sealed.extend(new.map(|new| (new.listed.first, new.listed)));

@@ -4,6 +4,7 @@
 //! run many: `TIDEMILL_SEEDS=500`.
 
 mod damage;
+mod descent;
 mod faults;
 mod history;
 mod install;

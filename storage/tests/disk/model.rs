@@ -8,6 +8,7 @@ use tidemill_protocol::batch::BatchHeader;
 use tidemill_protocol::ids::{Offset, TopicPartition};
 use tidemill_storage::log::{GroupLog, LogEntry, LogId, Payload};
 
+use super::descent::{check_descent, derived, parents};
 use super::world::{Lots, all_entries, at, batch, entry, id, placed};
 
 /// A log as a list.
@@ -81,8 +82,12 @@ impl Model {
                         );
                         self.timestamp_ms += lots.below(100) as i64 - 40;
                         let size = lots.below(bytes) as usize;
-                        let batch = batch(base, 1 + lots.below(3) as u32, size, self.timestamp_ms);
-                        batches.push(placed(at, batch));
+                        let records = 1 + lots.below(3) as u32;
+                        let batch = batch(base, records, size, self.timestamp_ms);
+                        batches.push(match lots.below(4) {
+                            0 => placed(at, batch),
+                            _ => derived(at, batch, parents(lots, records)),
+                        });
                     }
                     entry(id, batches)
                 }
@@ -103,6 +108,7 @@ pub fn check(log: &GroupLog, model: &Model, upto: u64) {
 /// Compares what readers of records see with the model.
 pub fn check_records(log: &GroupLog, model: &Model, upto: u64) {
     let upto = LogIndex(upto);
+    check_descent(log, &model.entries, upto);
     for at in partitions() {
         let batches = model.batches(at);
         let visible: Vec<_> = batches.iter().filter(|(index, _, _)| *index < upto).collect();

@@ -6,10 +6,11 @@ use std::time::Duration;
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::LogIndex;
 use tidemill_protocol::batch::BatchHeader;
-use tidemill_protocol::ids::{Offset, TopicPartition};
+use tidemill_protocol::ids::{Offset, Position, TopicPartition};
 use tidemill_sim::disk::SimDisk;
 use tidemill_storage::log::{EncodedEntry, GroupLog, LogEntry, Payload, Reclaimed};
 
+use super::descent::{all_children, found_children, some_positions};
 use super::history::small_segments;
 use super::model::{Model, partitions};
 use super::world::{Life, Lots, all_entries, append, at, entry, for_seeds, id, plain};
@@ -72,6 +73,20 @@ pub fn check(log: &GroupLog, model: &Model, given: &Given) {
     assert_eq!(log.last_id(), model.last());
     assert!(given.is_rest_of(&all_entries(log).unwrap(), &model.entries), "{given:?}");
     let upto = LogIndex(model.next());
+    let children = all_children(&model.entries);
+    for of in some_positions(&children) {
+        // What is dead and still there may be found; what is alive always is, and nothing that never was.
+        let expected = children.get(&of).cloned().unwrap_or_default();
+        let found = found_children(log, of, upto).unwrap();
+        let is_alive = |(_, child): &(LogIndex, Position)| {
+            given.log_start(child.at).is_some_and(|start| child.offset >= start)
+        };
+        assert!(found.is_subset(&expected), "of {of:?}: {found:?} {expected:?}");
+        assert!(
+            expected.difference(&found).all(|child| !is_alive(child)),
+            "of {of:?}: {found:?} {expected:?}"
+        );
+    }
     for at in partitions() {
         let Some(start) = given.log_start(at) else { continue };
         let all = model.batches(at);

@@ -10,6 +10,7 @@ use tidemill_sim::disk::{Pretence, SimDisk};
 use tidemill_sim::lab::{Named, Recorder, Story};
 use tidemill_storage::log::{GroupLog, LogEntry, LogId, LogOptions, ReadError, Vote};
 
+use crate::descent::wrong_descent;
 use crate::model::{Model, partitions};
 use crate::promised::Promised;
 use crate::reclaim::Given;
@@ -165,6 +166,10 @@ pub fn read_records(log: &GroupLog, entries: &[LogEntry]) -> Result<(), Named> {
     let first = entries.first().map_or(0, |entry| entry.id.index.0);
     let model = Model { first, entries: entries.to_vec(), ..Model::default() };
     let upto = LogIndex(model.next());
+    // A flipped bit may hide a row of the index of descent; nobody but who reads everything can tell.
+    if let Some(of) = wrong_descent(log, entries, upto).map_err(named)? {
+        return Err(Named(format!("the index of descent is wrong about {of:?}")));
+    }
     for at in partitions() {
         let read = log.batches(at, Offset(0), upto, usize::MAX).map_err(|error| match error {
             ReadError::Damaged(fault) | ReadError::Fault(fault) => named(fault),
