@@ -190,8 +190,8 @@ pub const STALLED_AFTER: Duration = Duration::from_secs(30);
 pub const LETTERS_LOOKED_MAX: usize = 100_000;
 /// Reasons that are told apart in one answer about dead letters.
 pub const LETTER_REASONS_MAX: usize = 100;
-/// Dead letters that one entry discards.
-pub const LETTERS_DISCARDED_MAX: usize = 4_096;
+/// Dead letters that one entry discards, or has redriven.
+pub const LETTERS_OF_ENTRY_MAX: usize = 4_096;
 /// Attempts at one event before the failure policy decides, by default.
 pub const ATTEMPTS_DEFAULT: u32 = 3;
 /// The most attempts that a manifest may ask for.
