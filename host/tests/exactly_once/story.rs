@@ -20,6 +20,7 @@ use tidemill_storage::log::{LogOptions, Planted};
 
 use crate::chain::{ORDERS, PARTITIONS, chain};
 use crate::life::{End, Life, Moment};
+use crate::picky;
 use crate::producer::Producer;
 use crate::proof::Kept;
 
@@ -62,6 +63,8 @@ pub struct Ending {
     pub all_cuts: u64,
     /// What the checker found: nothing.
     pub report: Report,
+    /// Dead letters that were given to their plugin again, and those of them that it gave up again.
+    pub redriven: (usize, usize),
     /// What the broker kept.
     pub kept: Kept,
 }
@@ -146,6 +149,12 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
             while !rests(&broker)? {
                 life.pause(LOOK).await;
             }
+            if is_last {
+                picky::finish(&broker).await?;
+                while !rests(&broker)? {
+                    life.pause(LOOK).await;
+                }
+            }
             Ok(if is_last { Some(Kept::of(&broker)?) } else { None })
         };
         match life.live(living).await? {
@@ -166,8 +175,9 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
             }
             End::Rest(Some(kept), _) => {
                 let report = kept.prove(orders, &producer).await?;
-                transcript.push(format!("{:016x}: {report}", kept.digest()));
-                return Ok(Ending { cuts, all_cuts, report, kept });
+                let redriven = kept.redriven();
+                transcript.push(format!("{:016x}: {report}, redriven {redriven:?}", kept.digest()));
+                return Ok(Ending { cuts, all_cuts, report, redriven, kept });
             }
         }
     }
@@ -220,6 +230,9 @@ fn rests(broker: &Broker) -> Result<bool, Broken> {
         return Ok(false);
     }
     for deployment in broker.deployments()? {
+        if picky::waits(broker, &deployment)? {
+            return Ok(false);
+        }
         if broker.plugins.describe(&deployment)?.iter().any(|task| task.lag_records > 0 || task.timers > 0) {
             return Ok(false);
         }
