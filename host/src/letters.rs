@@ -199,13 +199,13 @@ impl Plugins {
     /// [`Refused`] when a shard does not take it.
     pub async fn discard_letters(&self, deployment: &Deployment, which: &Which) -> Result<u64, Refused> {
         let may_be = |letter: &Letter| match letter.fate {
-            Fate::Open => true,
-            Fate::Waiting => which.letters.is_some(),
-            Fate::Discarded | Fate::Redriven | Fate::FailedAgain => false,
+            Fate::Open => Some(()),
+            Fate::Waiting => which.letters.as_ref().map(drop),
+            Fate::Discarded | Fate::Redriven | Fate::FailedAgain => None,
         };
         let mut meant: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-        for letter in self.meant(deployment, which)?.into_iter().filter(may_be) {
-            meant.entry(letter.at.partition).or_default().push(letter.at.offset);
+        for place in self.meant(deployment, which, may_be)?.0.into_keys() {
+            meant.entry(place.partition).or_default().push(place.offset);
         }
         let mut count = 0;
         for (partition, offsets) in meant {
@@ -219,25 +219,30 @@ impl Plugins {
         Ok(count)
     }
 
-    /// The letters that are meant, each once, by partition and offset.
-    fn meant(&self, deployment: &Deployment, which: &Which) -> Result<Vec<Letter>, Fault> {
-        let mut meant: BTreeMap<Place, Letter> = BTreeMap::new();
+    /// What `look` finds in letters that are meant, each once, and whether all were looked at. Letters themselves are not
+    /// kept: there may be many.
+    fn meant<T>(
+        &self,
+        deployment: &Deployment,
+        which: &Which,
+        mut look: impl FnMut(&Letter) -> Option<T>,
+    ) -> Result<(BTreeMap<Place, T>, bool), Fault> {
+        let mut meant = BTreeMap::new();
         let mut mean = |letter: &Letter| {
             if which.reason.as_deref().is_none_or(|reason| reason == letter.reason()) {
-                meant.insert(letter.at, letter.clone());
+                meant.extend(look(letter).map(|found| (letter.at, found)));
             }
         };
-        match &which.letters {
-            None => {
-                self.each_letter(deployment, mean)?;
-            }
+        let is_complete = match &which.letters {
+            None => self.each_letter(deployment, mean)?,
             Some(places) => {
                 for place in places {
                     self.letter(deployment, *place)?.iter().for_each(&mut mean);
                 }
+                true
             }
-        }
-        Ok(meant.into_values().collect())
+        };
+        Ok((meant, is_complete))
     }
 
     fn letters_in(&self, deployment: &Deployment, partition: Partition) -> (&Shard, TopicPartition) {

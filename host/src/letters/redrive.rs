@@ -26,6 +26,8 @@ pub struct Redrives {
     pub letters: Vec<Place>,
     /// These are not.
     pub refused: Vec<NotRedriven>,
+    /// Whether all were looked at that could be meant; if not, the oldest were.
+    pub is_complete: bool,
 }
 
 /// A letter that is not given to its plugin again.
@@ -112,19 +114,22 @@ impl Plugins {
         which: &Which,
         is_dry: bool,
     ) -> Result<Redrives, Refused> {
-        let mut redrives = Redrives::default();
+        let spec = &deployment.spec;
+        // Of letters that are not named, only those are meant that can be.
+        let look = |letter: &Letter| {
+            let is_meant = which.letters.is_some() || letter.fate == Fate::Open;
+            is_meant.then(|| letter.original(spec).map(|(_, source)| source.position.at.topic))
+        };
+        let (found, is_complete) = self.meant(deployment, which, look)?;
+        let mut redrives = Redrives { is_complete, ..Redrives::default() };
         let mut meant: BTreeMap<u32, Vec<Redriven>> = BTreeMap::new();
-        for letter in self.meant(deployment, which)? {
-            // Of letters that are meant together, only those are that can be.
-            if which.letters.is_none() && letter.fate != Fate::Open {
-                continue;
-            }
-            match letter.original(&deployment.spec) {
-                Ok((_, source)) => {
-                    let redriven = Redriven { offset: letter.at.offset, source: source.position.at.topic };
-                    meant.entry(letter.at.partition).or_default().push(redriven);
+        for (place, source) in found {
+            match source {
+                Ok(source) => {
+                    let redriven = Redriven { offset: place.offset, source };
+                    meant.entry(place.partition).or_default().push(redriven);
                 }
-                Err(why) => redrives.refuse(letter.at, &why),
+                Err(why) => redrives.refuse(place, &why),
             }
         }
         for (partition, letters) in meant {

@@ -218,10 +218,10 @@ impl Pump {
         Ok(None)
     }
 
-    /// Failed attempts at an item so far.
-    fn attempts(&self, item: &Item) -> Result<u32, End> {
+    /// Failed attempts at an item so far, by the task's row.
+    fn attempts(&self, row: &TaskRow, item: &Item) -> Result<u32, End> {
         match item.letter {
-            None => Ok(self.row()?.attempts),
+            None => Ok(row.attempts),
             Some(letter) => {
                 let row = self.look(|head| letters::waiting(head, letter))?;
                 Ok(row.map_or(0, |row| row.attempts))
@@ -292,7 +292,7 @@ impl Pump {
     ) -> Result<(), End> {
         let mut failure = failure;
         loop {
-            let attempts = self.attempts(item)? + 1;
+            let attempts = self.attempts(&self.row()?, item)? + 1;
             let reason = dead_letter::reason(failure.to_string());
             if !failure.may_pass() || attempts >= self.spec.failure.attempts {
                 return self.give_up(item, reason, attempts).await;
@@ -362,7 +362,7 @@ impl Pump {
         clocks.observe(&self.spec.event_time, &[], time, step);
         let timers: Arc<[Timer]> = items.iter().filter_map(|item| item.timer().cloned()).collect();
         // Out of the log, and so the same after a restart and when the step is run again to be checked.
-        let attempt = items.first().map_or(Ok(0), |first| self.attempts(first))?;
+        let attempt = items.first().map_or(Ok(0), |first| self.attempts(&row, first))?;
         let input = StepInput {
             task: self.task,
             partition: self.task.partition.0,

@@ -52,6 +52,9 @@ impl Redrive {
                 true => println!("would redrive {}: {}", letters.len(), list(&letters)),
                 false => println!("redriven: {}", letters.len()),
             }
+            if done["is-complete"] == false {
+                println!("{plugin} has more letters than were looked at");
+            }
         }
         let mut failure = match letters.len() {
             0 => Some(anyhow!("none of them can be redriven")),
