@@ -22,7 +22,7 @@ use crate::violation::{Report, Violation};
 use crate::{Scratch, replay, steps};
 
 /// What any batch in a log may be: a dead letter may be larger than what a producer sends.
-const STORED: BatchLimits = BatchLimits { batch_bytes: limits::ENTRY_BYTES_MAX, ..READABLE };
+pub(crate) const STORED: BatchLimits = BatchLimits { batch_bytes: limits::ENTRY_BYTES_MAX, ..READABLE };
 
 /// A batch that lies in a partition.
 pub(crate) struct Lying {
@@ -72,7 +72,8 @@ pub(crate) async fn fold(shard: ShardId, log: &[Logged], scratch: &Scratch) -> L
         if entry.kind == EntryKind::Step {
             let found = chains.follow(shard, index, &entry, &ledger.tables, &mut ledger.report);
             ledger.report.violations.extend(found);
-            let run = replay::Run { shard, logged, entry: &entry, earlier: &entries, tables: &ledger.tables };
+            let (tables, lying) = (&ledger.tables, &ledger.lying);
+            let run = replay::Run { shard, logged, entry: &entry, earlier: &entries, tables, lying };
             let found = run.again(scratch, &mut ledger.report).await;
             ledger.report.violations.extend(found);
         }

@@ -6,7 +6,8 @@
 //!
 //! 1. Does it consume the range right after the step before it? ([`steps`])
 //! 2. Run again in a scratch instance, on the records that this log holds in that range and on the state that the
-//!    entries before it left, does the same component give this entry, byte for byte? ([`replay`])
+//!    entries before it left, does the same component give this entry, byte for byte? ([`replay`]) A step that is given a
+//!    dead letter again is run on the record that lies in the letter ([`letters`]).
 //!
 //! and of all logs together:
 //!
@@ -21,6 +22,7 @@
 
 pub mod history;
 mod ledger;
+mod letters;
 mod outputs;
 mod range;
 pub mod records;

@@ -13,17 +13,19 @@ use tidemill_core::fault::Fault;
 use tidemill_core::ids::{LogIndex, ShardId, TaskId};
 use tidemill_core::plugin::{GuestLimits, StateView, Timer};
 use tidemill_core::rows::TaskRow;
-use tidemill_core::shard::Deciding;
 use tidemill_core::shard::step::{self, Outcome, Proposed, Source, StepMeta, TaskState};
+use tidemill_core::shard::{Deciding, letters as core};
 use tidemill_core::tables::{self, Key, MemoryTables};
 use tidemill_core::task::TaskSpec;
 use tidemill_core::timers::{self, SetBy};
 use tidemill_protocol::batch;
-use tidemill_protocol::ids::{Offset, TopicName};
+use tidemill_protocol::ids::{Offset, Position, TopicName, TopicPartition};
 use tidemill_runtime::StepInput;
 
 use crate::Scratch;
 use crate::history::Logged;
+use crate::ledger::Lying;
+use crate::letters;
 use crate::range::{self, Found, READABLE};
 use crate::violation::{Report, Violation};
 
@@ -35,6 +37,8 @@ pub(crate) struct Run<'a> {
     pub(crate) earlier: &'a BTreeMap<LogIndex, Entry>,
     /// The head of its moment. Shared while it runs, and changed only afterwards.
     pub(crate) tables: &'a Arc<MemoryTables>,
+    /// The batches that lie in the partitions of its shard.
+    pub(crate) lying: &'a BTreeMap<TopicPartition, Vec<Lying>>,
 }
 
 impl Run<'_> {
@@ -84,7 +88,26 @@ impl Run<'_> {
                 meta.positions
             ));
         }
+        let found = match meta.letter {
+            None => found,
+            Some(letter) => self.letter(meta, &spec, letter)?,
+        };
         Ok((spec, row, found))
+    }
+
+    /// What a step finds that is given a dead letter of its task again.
+    fn letter(&self, meta: &StepMeta, spec: &TaskSpec, letter: Position) -> Result<Found, String> {
+        if letter.at != spec.letters(meta.task.partition) {
+            return Err("it was given the dead letter of another task".into());
+        }
+        letters::given(self.lying.get(&letter.at).map_or(&[], Vec::as_slice), spec, letter)
+    }
+
+    /// Failed attempts at what the step is given.
+    fn attempts(&self, meta: &StepMeta, row: &TaskRow) -> Result<u32, String> {
+        let Some(letter) = meta.letter else { return Ok(row.attempts) };
+        let row = core::waiting(&**self.tables, letter).map_err(|fault| fault.to_string())?;
+        row.map(|row| row.attempts).ok_or_else(|| "its dead letter does not wait".into())
     }
 
     async fn compare(&self, meta: &StepMeta, scratch: &Scratch) -> Result<(), String> {
@@ -106,7 +129,7 @@ impl Run<'_> {
         let input = StepInput {
             task: meta.task,
             partition: meta.task.partition.0,
-            attempt: row.attempts,
+            attempt: self.attempts(meta, &row)?,
             events: found.events.into(),
             timers: meta.fired.clone().into(),
             time: clocks.time,
@@ -130,6 +153,7 @@ impl Run<'_> {
             time: meta.clock.time,
             observed: found.observed,
             fired: meta.fired.clone(),
+            letter: meta.letter,
             effects,
         };
         let deciding = Deciding { head: &**self.tables, now: self.entry.append_time, term: self.logged.term };

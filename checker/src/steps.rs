@@ -1,13 +1,15 @@
 //! Each step consumes the range right after the step before it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill_core::entry::Entry;
 use tidemill_core::ids::{Cursor, Generation, LogIndex, ShardId, StepNumber, TaskId};
 use tidemill_core::rows::{TaskRow, TaskStatus};
+use tidemill_core::shard::letters;
 use tidemill_core::shard::step::{self, Outcome};
 use tidemill_core::tables::{self, Key, MemoryTables};
 use tidemill_core::task::TaskSpec;
+use tidemill_protocol::ids::Position;
 
 use crate::violation::{Report, Violation};
 
@@ -15,6 +17,8 @@ use crate::violation::{Report, Violation};
 #[derive(Default)]
 pub(crate) struct Chains {
     stands: BTreeMap<TaskId, (Generation, StepNumber, Cursor)>,
+    /// The dead letters that were given to their task again.
+    redriven: BTreeSet<Position>,
 }
 
 impl Chains {
@@ -65,11 +69,23 @@ impl Chains {
             say("it failed, and yet consumed or changed something".into());
         }
         let is_of_timers = !meta.fired.is_empty();
-        if !stays && !is_of_timers && meta.to <= meta.from {
+        if !stays && !is_of_timers && meta.letter.is_none() && meta.to <= meta.from {
             say("it consumed nothing".into());
         }
         if is_of_timers && meta.to != meta.from {
             say("it was given timers, and yet consumed records".into());
+        }
+        if let Some(letter) = meta.letter {
+            let at = format!("dead letter {}/{}", letter.at.partition.0, letter.offset.0);
+            if meta.to != meta.from || is_of_timers {
+                say(format!("it was given {at}, and yet records or timers, too"));
+            }
+            if !matches!(letters::waiting(tables, letter), Ok(Some(_))) {
+                say(format!("it was given {at}, which nobody redrove"));
+            }
+            if !stays && !self.redriven.insert(letter) {
+                say(format!("it was given {at} a second time"));
+            }
         }
         if meta.to.index > index {
             say("it consumed what lies behind itself".into());

@@ -32,6 +32,11 @@ pub enum Effect {
         /// The task.
         task: TaskId,
     },
+    /// Dead letters are to be given to their task again.
+    Redriven {
+        /// Where they lie.
+        at: TopicPartition,
+    },
     /// Records were deleted: the disk may have them back.
     Deleted,
     /// The catalog has another topic.

@@ -197,8 +197,6 @@ pub const STALLED_AFTER: Duration = Duration::from_secs(30);
 pub const LETTERS_LOOKED_MAX: usize = 100_000;
 /// Reasons that are told apart in one answer about dead letters.
 pub const LETTER_REASONS_MAX: usize = 100;
-/// Dead letters that one entry discards.
-pub const LETTERS_DISCARDED_MAX: usize = 4_096;
 /// Records of a trace, when nothing else is said.
 pub const TRACE_RECORDS_DEFAULT: usize = 1_000;
 /// The most records that a trace may be asked for.
@@ -207,6 +205,8 @@ pub const TRACE_RECORDS_MAX: usize = 10_000;
 pub const TRACE_DEPTH_DEFAULT: u32 = HOPS_DEFAULT;
 /// Entries of logs that are read for one trace.
 pub const TRACE_ENTRIES_MAX: usize = 20_000;
+/// Dead letters that one entry discards, or has redriven.
+pub const LETTERS_OF_ENTRY_MAX: usize = 4_096;
 /// Attempts at one event before the failure policy decides, by default.
 pub const ATTEMPTS_DEFAULT: u32 = 3;
 /// The most attempts that a manifest may ask for.

@@ -237,6 +237,10 @@ pub struct LetterRow {
 pub enum Fate {
     /// Nobody wants it any more.
     Discarded = 1,
+    /// Its record was given to its plugin again, which handled it.
+    Redriven = 2,
+    /// Its record was given to its plugin again, and failed: a new letter says why.
+    FailedAgain = 3,
 }
 
 impl Row for LetterRow {
@@ -250,11 +254,38 @@ impl Row for LetterRow {
         let mut reader = Reader::new(bytes.clone());
         let fate = match reader.u8("fate")? {
             1 => Fate::Discarded,
+            2 => Fate::Redriven,
+            3 => Fate::FailedAgain,
             _ => return Err(Malformed { what: "fate", at: 0 }),
         };
         let at = Timestamp(reader.u64("append time")?);
         reader.finish("letter row")?;
         Ok(LetterRow { fate, at })
+    }
+}
+
+/// A dead letter that waits to be given to its plugin again: `topic id 16 · attempts u32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RedriveRow {
+    /// The topic that its record lay in.
+    pub source: TopicId,
+    /// Failed attempts at it since it waits.
+    pub attempts: u32,
+}
+
+impl Row for RedriveRow {
+    fn encode(&self) -> Bytes {
+        let mut writer = Writer::new();
+        writer.raw(&self.source.0).u32(self.attempts);
+        writer.finish()
+    }
+
+    fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes.clone());
+        let source = TopicId(reader.array("source")?);
+        let attempts = reader.u32("attempts")?;
+        reader.finish("redrive row")?;
+        Ok(RedriveRow { source, attempts })
     }
 }
 

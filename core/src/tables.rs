@@ -160,6 +160,9 @@ pub enum Key {
     GroupOffset(TopicPartition, String),
     /// 21 · topic, partition, offset of a dead letter → [`LetterRow`](crate::rows::LetterRow): what became of it.
     Letter(TopicPartition, Offset),
+    /// 22 · topic, partition, offset of a dead letter → [`RedriveRow`](crate::rows::RedriveRow): it waits to be given to
+    /// its plugin again.
+    Redrive(TopicPartition, Offset),
     /// 32 · What the cluster knows of itself → [`ClusterRow`](crate::catalog::ClusterRow) as JSON.
     Cluster,
     /// 33 · topic → [`TopicRow`](crate::catalog::TopicRow) as JSON.
@@ -199,6 +202,7 @@ impl Key {
             Key::EventTime(task) => owner(writer.u8(13), *task),
             Key::GroupOffset(at, group) => place(writer.u8(Key::GROUP_OFFSETS), *at).raw(group.as_bytes()),
             Key::Letter(at, offset) => place(writer.u8(21), *at).u64(offset.0),
+            Key::Redrive(at, offset) => place(writer.u8(22), *at).u64(offset.0),
             Key::Cluster => writer.u8(32),
             Key::Topic(topic) => writer.u8(33).raw(&topic.0),
             Key::TopicName(tenant, name) => names(writer.u8(34), tenant, name),
@@ -256,6 +260,7 @@ impl Key {
                 Key::GroupOffset(at, group.map_err(|_| r.malformed("group"))?)
             }
             21 => Key::Letter(read_place(r)?, Offset(r.u64("offset")?)),
+            22 => Key::Redrive(read_place(r)?, Offset(r.u64("offset")?)),
             32 => Key::Cluster,
             33 => Key::Topic(TopicId(r.array("topic")?)),
             34 => read_names(r).map(|(tenant, name)| Key::TopicName(tenant, name))?,
@@ -297,13 +302,20 @@ impl Key {
     }
 
     /// The starts of all keys of what a shard keeps of a partition besides its row: producers, their batches, what
-    /// arrived from tasks elsewhere, what consumers committed, what became of dead letters.
-    pub fn partition_prefixes(at: TopicPartition) -> [Bytes; 5] {
-        [3, 4, 8, Key::GROUP_OFFSETS, 21].map(|table| {
-            let mut writer = Writer::with_capacity(21);
-            place(writer.u8(table), at);
-            writer.finish()
-        })
+    /// arrived from tasks elsewhere, what consumers committed, what became of dead letters and what is to.
+    pub fn partition_prefixes(at: TopicPartition) -> [Bytes; 6] {
+        [3, 4, 8, Key::GROUP_OFFSETS, 21, 22].map(|table| Key::of_partition(table, at))
+    }
+
+    /// The start of every key of the partition's dead letters that wait to be given to their plugin again.
+    pub fn redrives_prefix(at: TopicPartition) -> Bytes {
+        Key::of_partition(22, at)
+    }
+
+    fn of_partition(table: u8, at: TopicPartition) -> Bytes {
+        let mut writer = Writer::with_capacity(21);
+        place(writer.u8(table), at);
+        writer.finish()
     }
 
     /// The start of every key of the task's timers of a kind, by time.

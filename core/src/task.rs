@@ -141,6 +141,11 @@ impl TaskSpec {
         self.inputs.iter().map(|input| TopicPartition { topic: input.topic, partition }).collect()
     }
 
+    /// Where the dead letters of the task on `partition` lie.
+    pub fn letters(&self, partition: Partition) -> TopicPartition {
+        TopicPartition { topic: self.dead_letter.topic, partition }
+    }
+
     /// How many tasks the deployment has: as many as its inputs have partitions.
     pub fn tasks(&self) -> u32 {
         self.dead_letter.shards.len() as u32

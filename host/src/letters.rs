@@ -1,24 +1,30 @@
-//! Dead letters of plugins: which there are, why, and discarding them.
+//! Dead letters of plugins: which there are, why, discarding them, and giving them to their plugin again.
 //!
 //! A letter is a record of the plugin's dead-letter topic, with the facts in its last headers; what became of it is a
 //! row of the shard that it lies in. A discarded letter stays in its topic for as long as that retains it.
+
+mod redrive;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::catalog::Deployment;
-use tidemill_core::envelope::Envelope;
+use tidemill_core::envelope::{Envelope, Lineage};
 use tidemill_core::fault::Fault;
+use tidemill_core::ids::LogIndex;
 use tidemill_core::limits;
-use tidemill_core::rows::{Fate, LetterRow};
+use tidemill_core::rows::{self, LetterRow};
 use tidemill_core::shard::control::Control;
-use tidemill_core::tables::{self, Key};
+use tidemill_core::shard::letters;
+use tidemill_core::tables::{self, Key, View};
 use tidemill_protocol::batch::{self, BatchLimits};
 use tidemill_protocol::ids::{Offset, Partition, Position, TopicPartition};
 
 use crate::plugins::Plugins;
 use crate::shards::{Refused, Shard};
 use crate::tasks::inbox::READABLE;
+
+pub use redrive::{NoEvent, NotRedriven, Redrives};
 
 /// What a dead letter may be: larger than its record by the facts, and than its topic takes.
 const STORED: BatchLimits = BatchLimits { batch_bytes: limits::ENTRY_BYTES_MAX, ..READABLE };
@@ -33,8 +39,8 @@ const READ_BYTES: usize = 4 << 20;
 pub struct Letter {
     /// Where it lies in the dead-letter topic.
     pub at: Place,
-    /// What became of it; nothing yet, if it is open.
-    pub fate: Option<LetterRow>,
+    /// What became of it.
+    pub fate: Fate,
     /// When it was given up, in milliseconds since 1970.
     pub append_time_ms: u64,
     /// The record's own time, in milliseconds since 1970.
@@ -47,8 +53,39 @@ pub struct Letter {
     pub headers: Vec<(String, Option<bytes::Bytes>)>,
     /// What is said of it: plugin, component, topic, partition, offset, attempts, reason.
     pub facts: BTreeMap<String, String>,
-    /// The record that its chain began with, if lineage says.
-    pub root: Option<Position>,
+    /// Where the record comes from, if lineage says: the record itself is the parent of its letter.
+    pub lineage: Option<Lineage>,
+}
+
+/// What became of a letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// Nothing yet.
+    Open,
+    /// It waits to be given to its plugin again.
+    Waiting,
+    /// It was given to its plugin again, which handled it.
+    Redriven,
+    /// It was given to its plugin again and failed: a new letter says why.
+    FailedAgain,
+    /// Nobody wants it any more.
+    Discarded,
+}
+
+impl Fate {
+    fn of(tables: &dyn View, letter: Position) -> Result<Fate, Fault> {
+        if letters::waiting(tables, letter)?.is_some() {
+            return Ok(Fate::Waiting);
+        }
+        let row = tables::read::<LetterRow>(tables, &Key::Letter(letter.at, letter.offset))?;
+        Ok(match row.map(|row| row.fate) {
+            None => Fate::Open,
+            Some(rows::Fate::Discarded) => Fate::Discarded,
+            Some(rows::Fate::Redriven) => Fate::Redriven,
+            Some(rows::Fate::FailedAgain) => Fate::FailedAgain,
+        })
+    }
 }
 
 impl Letter {
@@ -86,6 +123,12 @@ pub struct Which {
 pub struct Summary {
     /// Letters of which nothing has become.
     pub open: u64,
+    /// Letters that wait to be given to the plugin again.
+    pub waiting: u64,
+    /// Letters that were given to the plugin again, which handled them.
+    pub redriven: u64,
+    /// Letters that were given to the plugin again and failed: new letters say why.
+    pub failed_again: u64,
     /// Letters that nobody wants any more and that are retained still.
     pub discarded: u64,
     /// Open letters by reason.
@@ -117,11 +160,13 @@ impl Plugins {
         let mut summary = Summary::default();
         let mut reasons: BTreeMap<String, OfReason> = BTreeMap::new();
         summary.is_complete = self.each_letter(deployment, |letter| {
-            if letter.fate.is_some() {
-                summary.discarded += 1;
-                return;
+            match letter.fate {
+                Fate::Open => summary.open += 1,
+                Fate::Waiting => return summary.waiting += 1,
+                Fate::Discarded => return summary.discarded += 1,
+                Fate::Redriven => return summary.redriven += 1,
+                Fate::FailedAgain => return summary.failed_again += 1,
             }
-            summary.open += 1;
             let is_told_apart =
                 reasons.len() < limits::LETTER_REASONS_MAX || reasons.contains_key(letter.reason());
             let reason = if is_told_apart { letter.reason() } else { "" };
@@ -144,44 +189,60 @@ impl Plugins {
             return Ok(None);
         }
         let (shard, at) = self.letters_in(deployment, Partition(place.partition));
-        let (found, _) = read(shard, at, Offset(place.offset), 1)?;
+        let (found, _) = read(shard, shard.upto(), at, Offset(place.offset), 1)?;
         Ok(found.into_iter().find(|letter| letter.at == place))
     }
 
-    /// Discards open letters; returns how many those were.
+    /// Discards letters that are open, or wait; returns how many those were.
     ///
     /// # Errors
     /// [`Refused`] when a shard does not take it.
     pub async fn discard_letters(&self, deployment: &Deployment, which: &Which) -> Result<u64, Refused> {
-        let mut meant: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-        let mut mean = |letter: &Letter| {
-            let is_of_reason = which.reason.as_deref().is_none_or(|reason| reason == letter.reason());
-            if letter.fate.is_none() && is_of_reason {
-                meant.entry(letter.at.partition).or_default().push(letter.at.offset);
-            }
+        let may_be = |letter: &Letter| match letter.fate {
+            Fate::Open => Some(()),
+            Fate::Waiting => which.letters.as_ref().map(drop),
+            Fate::Discarded | Fate::Redriven | Fate::FailedAgain => None,
         };
-        match &which.letters {
-            None => {
-                self.each_letter(deployment, mean)?;
-            }
-            Some(places) => {
-                for place in places {
-                    self.letter(deployment, *place)?.iter().for_each(&mut mean);
-                }
-            }
+        let mut meant: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+        for place in self.meant(deployment, which, may_be)?.0.into_keys() {
+            meant.entry(place.partition).or_default().push(place.offset);
         }
         let mut count = 0;
-        for (partition, mut offsets) in meant {
-            offsets.sort_unstable();
-            offsets.dedup();
+        for (partition, offsets) in meant {
             let (shard, at) = self.letters_in(deployment, Partition(partition));
-            for offsets in offsets.chunks(limits::LETTERS_DISCARDED_MAX) {
+            for offsets in offsets.chunks(limits::LETTERS_OF_ENTRY_MAX) {
                 let offsets = offsets.to_vec();
                 count += offsets.len() as u64;
                 shard.control(&Control::DiscardLetters { topic: at.topic, partition, offsets }).await?;
             }
         }
         Ok(count)
+    }
+
+    /// What `look` finds in letters that are meant, each once, and whether all were looked at. Letters themselves are not
+    /// kept: there may be many.
+    fn meant<T>(
+        &self,
+        deployment: &Deployment,
+        which: &Which,
+        mut look: impl FnMut(&Letter) -> Option<T>,
+    ) -> Result<(BTreeMap<Place, T>, bool), Fault> {
+        let mut meant = BTreeMap::new();
+        let mut mean = |letter: &Letter| {
+            if which.reason.as_deref().is_none_or(|reason| reason == letter.reason()) {
+                meant.extend(look(letter).map(|found| (letter.at, found)));
+            }
+        };
+        let is_complete = match &which.letters {
+            None => self.each_letter(deployment, mean)?,
+            Some(places) => {
+                for place in places {
+                    self.letter(deployment, *place)?.iter().for_each(&mut mean);
+                }
+                true
+            }
+        };
+        Ok((meant, is_complete))
     }
 
     fn letters_in(&self, deployment: &Deployment, partition: Partition) -> (&Shard, TopicPartition) {
@@ -196,7 +257,7 @@ impl Plugins {
             let (shard, at) = self.letters_in(deployment, partition);
             let mut from = shard.partition(at)?.map_or(Offset(0), |row| row.log_start);
             loop {
-                let (found, next) = read(shard, at, from, READ_BYTES)?;
+                let (found, next) = read(shard, shard.upto(), at, from, READ_BYTES)?;
                 found.iter().for_each(&mut look);
                 looked += found.len();
                 let Some(next) = next.filter(|next| *next > from) else { break };
@@ -210,14 +271,16 @@ impl Plugins {
     }
 }
 
-/// The letters of the batches from `from` on, and the offset behind them; none when there are none.
-fn read(
+/// The letters of the batches from `from` on, of the log below `upto`, and the offset behind them; none when there are
+/// none.
+pub(crate) fn read(
     shard: &Shard,
+    upto: LogIndex,
     at: TopicPartition,
     from: Offset,
     max_bytes: usize,
 ) -> Result<(Vec<Letter>, Option<Offset>), Fault> {
-    let batches = shard.group.log().batches(at, from, shard.upto(), max_bytes);
+    let batches = shard.group.log().batches(at, from, upto, max_bytes);
     let batches = batches.map_err(|error| Fault::damaged("a dead-letter topic", error))?;
     let tables = shard.group.tables();
     let (mut letters, mut next) = (Vec::new(), None);
@@ -243,24 +306,16 @@ fn read(
             let facts = facts.collect();
             letters.push(Letter {
                 at: Place { partition: at.partition.0, offset: record.offset.0 },
-                fate: tables::read::<LetterRow>(&tables, &Key::Letter(at, record.offset))?,
+                fate: Fate::of(&tables, Position { at, offset: record.offset })?,
                 append_time_ms: envelope.append_time.0,
                 timestamp_ms: record.timestamp_ms,
                 key: record.key,
                 value: record.value,
                 headers,
                 facts,
-                root: envelope.lineage(number).map(|line| line.root),
+                lineage: envelope.lineage(number).copied(),
             });
         }
     }
     Ok((letters, next))
-}
-
-/// A fate, in a word.
-pub fn fate(row: Option<LetterRow>) -> &'static str {
-    match row.map(|row| row.fate) {
-        None => "open",
-        Some(Fate::Discarded) => "discarded",
-    }
 }

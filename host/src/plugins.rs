@@ -17,7 +17,9 @@ use tidemill_core::plugin::TimerKind;
 use tidemill_core::rejection::Rejection;
 use tidemill_core::rows::{TaskRow, TaskStatus};
 use tidemill_core::seams::{Timestamp, World};
+use tidemill_core::shard::letters;
 use tidemill_core::tables::{self, Key, View};
+use tidemill_core::task::TaskSpec;
 use tidemill_core::timers;
 use tidemill_protocol::ids::{Offset, Partition, TopicPartition};
 
@@ -294,6 +296,7 @@ impl Plugins {
             let task = TaskId { deployment: deployment.id, partition: Partition(partition) };
             let shard = &self.shards[usize::from(spec.home_of(task.partition).0)];
             let row = tables::read::<TaskRow>(&shard.group.tables(), &Key::Task(task))?.unwrap_or_default();
+            let row = with_attempts(shard, spec, task, row)?;
             let clocks = tables::read::<EventTimeRow>(&shard.group.tables(), &Key::EventTime(task))?;
             let report = self.tasks.report(task);
             let (phase, why) = report.phase();
@@ -369,6 +372,7 @@ impl Plugins {
             let Some(row) = tables::read::<TaskRow>(&shard.group.tables(), &Key::Task(task))? else {
                 continue;
             };
+            let row = with_attempts(shard, &deployment.spec, task, row)?;
             let behind = lag(shard, task, &row)?;
             records += behind;
             stalled += u64::from(self.tasks.report(task).watch(Standing::of(&row, behind), now).is_some());
@@ -385,6 +389,14 @@ impl Plugins {
         self.metrics.stalled(&deployment.name, stalled);
         Ok(())
     }
+}
+
+/// The row of a task, with the failed attempts also at a dead letter that it is given again: while that fails, the task
+/// does not get on either.
+fn with_attempts(shard: &Shard, spec: &TaskSpec, task: TaskId, row: TaskRow) -> Result<TaskRow, Fault> {
+    let waits = letters::first_waiting(&shard.group.tables(), spec.letters(task.partition))?;
+    let attempts = row.attempts.max(waits.map_or(0, |(_, waits)| waits.attempts));
+    Ok(TaskRow { attempts, ..row })
 }
 
 /// Records that a task has not consumed.

@@ -1,5 +1,7 @@
 //! `dlq`: the dead letters of plugins.
 
+mod redrive;
+
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -11,7 +13,7 @@ use crate::contexts::Contexts;
 use crate::exit::Failure;
 use crate::output::{self, Format};
 
-/// Look at records that plugins gave up, and discard them.
+/// Look at records that plugins gave up, hand them to their plugin again, or discard them.
 #[derive(Debug, Subcommand)]
 pub enum Dlq {
     /// Print how many open dead letters there are, by plugin and reason.
@@ -28,6 +30,7 @@ pub enum Dlq {
         #[arg(value_parser = place)]
         letter: (u32, u64),
     },
+    Redrive(redrive::Redrive),
     Discard(Discard),
 }
 
@@ -37,6 +40,16 @@ pub enum Dlq {
 pub struct Discard {
     /// The plugin.
     plugin: String,
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Which letters are meant.
+#[derive(Debug, Args)]
+struct Chosen {
     /// Where they lie: PARTITION/OFFSET.
     #[arg(value_parser = place, required_unless_present_any = ["reason", "all"])]
     letters: Vec<(u32, u64)>,
@@ -46,9 +59,28 @@ pub struct Discard {
     /// All open ones.
     #[arg(long, conflicts_with = "letters")]
     all: bool,
-    /// Do not ask.
-    #[arg(long)]
-    yes: bool,
+}
+
+impl Chosen {
+    /// As the API is told, and in words.
+    fn told(&self, plugin: &str) -> (Value, String) {
+        match &self.reason {
+            _ if !self.letters.is_empty() => {
+                let letters: Vec<_> = self
+                    .letters
+                    .iter()
+                    .map(|(partition, offset)| json!({ "partition": partition, "offset": offset }))
+                    .collect();
+                let count = letters.len();
+                (json!({ "letters": letters }), format!("{count} dead letters of {plugin}"))
+            }
+            Some(reason) => (
+                json!({ "reason": reason }),
+                format!("all dead letters of {plugin} with the reason {reason:?}"),
+            ),
+            None => (json!({}), format!("all dead letters of {plugin}")),
+        }
+    }
 }
 
 fn place(text: &str) -> Result<(u32, u64), String> {
@@ -69,6 +101,7 @@ impl Dlq {
         match self {
             Dlq::List { plugin } => list(&api, plugin, format).await,
             Dlq::Show { plugin, letter } => show(&api, &plugin, letter, format).await,
+            Dlq::Redrive(redrive) => redrive.run(&api, format).await,
             Dlq::Discard(discard) => discard.run(&api, format).await,
         }
     }
@@ -101,6 +134,16 @@ async fn list(api: &AdminApi, plugin: Option<String>, format: Format) -> Result<
         }
     }
     output::table(&["PLUGIN", "LETTERS", "FIRST", "REASON"], &rows)?;
+    for letters in &all {
+        let counts = [
+            ("waiting", "wait to be redriven"),
+            ("redriven", "were redriven"),
+            ("failed-again", "failed again"),
+        ];
+        for (name, words) in counts.iter().filter(|(name, _)| letters[*name] != 0) {
+            println!("{}: {} {words}", text(&letters["plugin"]), text(&letters[*name]));
+        }
+    }
     for letters in all.iter().filter(|letters| letters["is-complete"] == false) {
         println!("{} has more than were looked at", text(&letters["plugin"]));
     }
@@ -145,22 +188,7 @@ fn content(value: &Value) -> String {
 impl Discard {
     async fn run(&self, api: &AdminApi, format: Format) -> Result<(), Failure> {
         let plugin = &self.plugin;
-        let (document, what) = match &self.reason {
-            _ if !self.letters.is_empty() => {
-                let letters: Vec<_> = self
-                    .letters
-                    .iter()
-                    .map(|(partition, offset)| json!({ "partition": partition, "offset": offset }))
-                    .collect();
-                let count = letters.len();
-                (json!({ "letters": letters }), format!("{count} dead letters of {plugin}"))
-            }
-            Some(reason) => (
-                json!({ "reason": reason }),
-                format!("all dead letters of {plugin} with the reason {reason:?}"),
-            ),
-            None => (json!({}), format!("all dead letters of {plugin}")),
-        };
+        let (document, what) = self.chosen.told(plugin);
         let question = format!("{what} are discarded: nobody is told of them any more.\n");
         agreed(&question, self.yes)?;
         let done: Value = api.post(&format!("/v1/plugins/{plugin}/dlq/discard"), &document).await?;

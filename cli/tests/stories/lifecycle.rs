@@ -13,29 +13,34 @@ use xtask::process::{Broker, counter};
 
 use crate::{broker, consume, produce, values};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 const KEYS: usize = 20;
 
 /// A version of a fixture that reads `in` and writes to `out`: its component differs by a custom section, so that its
 /// digest does, too. `more` goes into the manifest before its tables.
 fn version(folder: &Path, fixture: &str, number: u32, more: &str) -> PathBuf {
+    version_of(folder, fixture, fixture, number, more)
+}
+
+/// A version of the plugin `name` that is made of a fixture.
+pub fn version_of(folder: &Path, name: &str, fixture: &str, number: u32, more: &str) -> PathBuf {
     let mut component = std::fs::read(places::components().join(format!("{fixture}.wasm")))
         .expect("the components are built: cargo xtask plugins");
     let section = format!("version {number}");
     component.extend([0, section.len() as u8 + 1, section.len() as u8]);
     component.extend(section.as_bytes());
-    let folder = folder.join(format!("{fixture}-{number}"));
+    let folder = folder.join(format!("{name}-{number}"));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("it.wasm"), component).unwrap();
     let manifest = format!(
-        "name = \"{fixture}\"\ncomponent = \"it.wasm\"\npublish = [\"out\"]\n{more}\n\
+        "name = \"{name}\"\ncomponent = \"it.wasm\"\npublish = [\"out\"]\n{more}\n\
          [[subscribe]]\ntopic = \"in\"\nfrom = \"earliest\"\n"
     );
     std::fs::write(folder.join("plugin.toml"), manifest).unwrap();
     folder
 }
 
-fn with_topics(partitions: &str, settings: &[&str]) -> (tempfile::TempDir, Broker) {
+pub fn with_topics(partitions: &str, settings: &[&str]) -> (tempfile::TempDir, Broker) {
     let (folder, broker) = broker(settings);
     for topic in ["in", "out"] {
         broker.run(&["topic", "create", topic, "--partitions", partitions]).unwrap();
@@ -43,15 +48,15 @@ fn with_topics(partitions: &str, settings: &[&str]) -> (tempfile::TempDir, Broke
     (folder, broker)
 }
 
-fn deploy(broker: &Broker, manifest: &Path) -> anyhow::Result<Value> {
+pub fn deploy(broker: &Broker, manifest: &Path) -> anyhow::Result<Value> {
     broker.json(&["plugin", "deploy", manifest.to_str().unwrap()])
 }
 
-fn described(broker: &Broker, name: &str) -> Value {
+pub fn described(broker: &Broker, name: &str) -> Value {
     broker.json(&["plugin", "describe", name]).unwrap()
 }
 
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {

@@ -16,6 +16,7 @@ mod lifecycle;
 mod offsets;
 mod operating;
 mod reclaim;
+mod redrive;
 mod topics;
 mod tracing;
 

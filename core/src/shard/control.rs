@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use tidemill_protocol::ids::{Offset, Partition, TopicId, TopicPartition};
 
 use super::Deciding;
+use super::letters::{self, Redrive};
 use super::trim::{self, Trim};
 use crate::effect::Effect;
 use crate::entry::{Entry, EntryKind};
 use crate::fault::Fault;
 use crate::ids::{Cursor, DeploymentId, TaskId};
-use crate::rows::{Fate, LetterRow, PartitionRow, TaskRow, TaskStatus};
-use crate::seams::Timestamp;
+use crate::rows::{PartitionRow, TaskRow, TaskStatus};
 use crate::tables::{self, Key, Tables, end_of_prefix};
 use crate::task::TaskSpec;
 use crate::text;
@@ -61,6 +61,8 @@ pub enum Control {
         /// Their offsets.
         offsets: Vec<u64>,
     },
+    /// Give these dead letters to their task again. Made by [`letters::decide`].
+    RedriveLetters(Redrive),
     /// Have no task of this deployment any more, nor its state. What its steps derived stays, and what of it is on its
     /// way arrives.
     RemoveTasks {
@@ -145,8 +147,11 @@ pub(super) fn apply(tables: &mut dyn Tables, entry: &Entry, effects: &mut Vec<Ef
         }
         Control::DiscardLetters { topic, partition, offsets } => {
             let at = TopicPartition { topic, partition: Partition(partition) };
-            offsets.into_iter().try_for_each(|offset| discard(tables, at, Offset(offset), entry.append_time))
+            offsets
+                .into_iter()
+                .try_for_each(|offset| letters::discard(tables, at, Offset(offset), entry.append_time))
         }
+        Control::RedriveLetters(redrive) => letters::apply(tables, &redrive, effects),
         Control::RemoveTasks { deployment } => remove_tasks(tables, deployment, effects),
     }
 }
@@ -205,16 +210,8 @@ fn start_task(
     row.status = if spec.paused { TaskStatus::Paused } else { TaskStatus::Running };
     (row.attempts, row.reason) = (0, String::new());
     tables::write(tables, &key, &row);
+    letters::begin(tables, spec, task.partition)?;
     effects.push(Effect::TaskStarted { task });
-    Ok(())
-}
-
-fn discard(tables: &mut dyn Tables, at: TopicPartition, offset: Offset, now: Timestamp) -> Result<(), Fault> {
-    let end = tables::read::<PartitionRow>(tables, &Key::Partition(at))?.map_or(Offset(0), |row| row.end);
-    let key = Key::Letter(at, offset);
-    if offset < end && tables::read::<LetterRow>(tables, &key)?.is_none() {
-        tables::write(tables, &key, &LetterRow { fate: Fate::Discarded, at: now });
-    }
     Ok(())
 }
 
@@ -223,11 +220,16 @@ fn remove_tasks(
     deployment: DeploymentId,
     effects: &mut Vec<Effect>,
 ) -> Result<(), Fault> {
+    let spec = tables::read::<TaskSpec>(tables, &Key::Spec(deployment))?;
     let prefix = Key::tasks_prefix(deployment);
     for (key, _) in tables.scan(&prefix, end_of_prefix(&prefix).as_deref(), usize::MAX)? {
         let Key::Task(task) = Key::decode(&key)? else { continue };
         Key::memory_prefixes(task).iter().try_for_each(|prefix| delete_all(tables, prefix))?;
         delete_all(tables, &Key::outbound_prefix(task))?;
+        if let Some(spec) = &spec {
+            let letters = TopicPartition { topic: spec.dead_letter.topic, partition: task.partition };
+            delete_all(tables, &Key::redrives_prefix(letters))?;
+        }
         tables.delete(key);
         effects.push(Effect::TaskStopped { task });
     }

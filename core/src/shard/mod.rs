@@ -11,10 +11,12 @@
 //! | [`Arrival`](EntryKind::Arrival), [`Shipped`](EntryKind::Shipped) | [`ship`] | what steps derive for other shards |
 //! | [`Control`](EntryKind::Control) | [`control`] | what the shard holds and runs |
 //! | — of log starts | [`trim`] | what of a partition is there still |
+//! | — of dead letters | [`letters`] | what becomes of them |
 //! | [`GroupOffsets`](EntryKind::GroupOffsets) | [`group_offsets`] | what consumers committed |
 
 pub mod control;
 pub mod group_offsets;
+pub mod letters;
 pub mod produce;
 pub mod ship;
 pub mod step;
@@ -111,11 +113,11 @@ fn stored_header(batch: &[u8]) -> Result<BatchHeader, Fault> {
 ///
 /// # Errors
 /// A [`Fault`] of the storage.
-pub fn partition(view: &dyn View, at: TopicPartition) -> Result<Option<PartitionRow>, Fault> {
+pub fn partition(view: &(impl View + ?Sized), at: TopicPartition) -> Result<Option<PartitionRow>, Fault> {
     tables::read(view, &Key::Partition(at))
 }
 
 /// The first free offset of a partition, once everything decided is written.
-fn end_of(view: &dyn View, at: TopicPartition) -> Result<Option<Offset>, Fault> {
+fn end_of(view: &(impl View + ?Sized), at: TopicPartition) -> Result<Option<Offset>, Fault> {
     Ok(partition(view, at)?.map(|row| row.end))
 }

@@ -8,7 +8,8 @@
 //! 1. A step begins where the one before it ended, and has the next number.
 //! 2. Only the newest generation of a running task takes steps.
 //! 3. A step that failed consumes nothing and derives nothing.
-//! 4. A step has events or due timers, and a timer fires once each time it is set.
+//! 4. A step has events, due timers, or one dead letter that waits to be given to its plugin again; a timer fires once
+//!    each time it is set, and a letter is given once. Neither consumes anything.
 //!
 //! What the entry says is drawn in [`meta`](mod@meta).
 
@@ -23,7 +24,7 @@ use tidemill_protocol::ids::{Offset, Partition, Position, TopicPartition};
 
 pub use meta::{Clock, StepMeta, TimerMove, meta};
 
-use super::{Deciding, end_of, extend, stored_header};
+use super::{Deciding, end_of, extend, letters, stored_header};
 use crate::effect::Effect;
 use crate::entry::{Entry, EntryKind, PlacedBatch};
 use crate::envelope::{Derivation, Envelope, Lineage, Origin};
@@ -63,6 +64,8 @@ pub struct Proposed<'a> {
     pub observed: Vec<Observation>,
     /// The timers that it was given, and that are set no more unless it set them anew.
     pub fired: Vec<Timer>,
+    /// The dead letter that it was given again.
+    pub letter: Option<Position>,
     /// What it wants to become real.
     pub effects: Effects,
 }
@@ -111,6 +114,9 @@ pub enum StepRefused {
     /// is void.
     #[error("the task has moved on")]
     Fenced,
+    /// The dead letter does not wait to be given again any more: it was discarded, or is not there.
+    #[error("the dead letter is not to be redriven any more")]
+    Withdrawn,
     /// An emitted record would be further from its chain's first than the task may go.
     #[error("a record derived from {} of topic {} would be hop {hops} of its chain, and the limit is {limit}; cycle.max-hops in the manifest raises it", parent.offset.0, parent.at.topic)]
     Hops {
@@ -158,6 +164,12 @@ pub fn decide(deciding: &Deciding, proposed: &Proposed) -> Result<Result<Entry, 
         }
     }
 
+    if let Some(letter) = proposed.letter
+        && letters::waiting(deciding.head, letter)?.is_none()
+    {
+        return Ok(Err(StepRefused::Withdrawn));
+    }
+
     let step = row.step.next();
     let clock = Clock { rules: spec.event_time, time: proposed.time, observed: proposed.observed.clone() };
     let clocks = clock.moved(deciding.head, task, step)?;
@@ -187,6 +199,7 @@ pub fn decide(deciding: &Deciding, proposed: &Proposed) -> Result<Result<Entry, 
         clock,
         fired: proposed.fired.clone(),
         timers: proposed.effects.timers.iter().map(|change| resolved(change, proposed.sources)).collect(),
+        letter: proposed.letter,
     };
     let append_time = deciding.append_time()?;
     let mut placed = Vec::with_capacity(batches.len());
@@ -245,8 +258,7 @@ fn derive(
 ) -> Result<Vec<Derived>, StepRefused> {
     let mut by_partition: BTreeMap<(u16, Partition), Vec<&Emitted>> = BTreeMap::new();
     for emitted in &proposed.effects.emitted {
-        let output = output(spec, emitted.output);
-        let partition = output.partition(emitted.key.as_ref(), derivation.task.partition);
+        let partition = partition_of(spec, emitted, derivation.task.partition);
         by_partition.entry((emitted.output, partition)).or_default().push(emitted);
     }
     let own = spec.home_of(derivation.task.partition);
@@ -288,6 +300,15 @@ fn push(builder: &mut BatchBuilder, emitted: &Emitted, source: &Source) -> Resul
         .map_err(|error| error.to_string())
 }
 
+/// Where a record goes that the task on `source` derives: a dead letter always to the partition of its record, so that
+/// the two lie in one shard.
+pub fn partition_of(spec: &TaskSpec, emitted: &Emitted, source: Partition) -> Partition {
+    match emitted.output {
+        DEAD_LETTER => source,
+        number => output(spec, number).partition(emitted.key.as_ref(), source),
+    }
+}
+
 fn output(spec: &TaskSpec, number: u16) -> &Output {
     if number == DEAD_LETTER { &spec.dead_letter } else { &spec.outputs[usize::from(number)] }
 }
@@ -309,11 +330,21 @@ pub(super) fn apply(
     for ((_, position), next) in row.positions.iter_mut().zip(&meta.positions) {
         *position = *next;
     }
-    (row.attempts, row.reason) = match &meta.outcome {
-        Outcome::Done => (0, String::new()),
-        Outcome::Failed { attempts, reason } => (*attempts, reason.clone()),
-        Outcome::DeadLettered { reason } | Outcome::Stopped { reason } => (0, reason.clone()),
+    let (attempts, reason) = match &meta.outcome {
+        Outcome::Done => (0, ""),
+        Outcome::Failed { attempts, reason } => (*attempts, reason.as_str()),
+        Outcome::DeadLettered { reason } | Outcome::Stopped { reason } => (0, reason.as_str()),
     };
+    match meta.letter {
+        None => (row.attempts, row.reason) = (attempts, reason.to_owned()),
+        // An event may be waiting for its next attempt, which stays what it is: a letter has its own.
+        Some(letter) => {
+            letters::given(tables, letter, &meta.outcome, entry.append_time)?;
+            if row.attempts == 0 || meta.outcome != Outcome::Done {
+                reason.clone_into(&mut row.reason);
+            }
+        }
+    }
     if let Outcome::Stopped { .. } = meta.outcome {
         row.status = TaskStatus::Stopped;
         effects.push(Effect::TaskStopped { task });

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_protocol::ids::{Offset, Partition, TopicId, TopicPartition};
 
 use super::control::{self, Control};
-use super::{Deciding, partition};
+use super::{Deciding, letters, partition};
 use crate::entry::Entry;
 use crate::fault::Fault;
 use crate::rejection::Rejection;
@@ -76,6 +76,7 @@ pub(super) fn apply(tables: &mut dyn Tables, trim: &Trim) -> Result<(), Fault> {
     if moved > row.log_start {
         row.log_start = moved;
         tables::write(tables, &key, &row);
+        letters::trim(tables, trim.at(), moved)?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod deletions;
 mod generations;
 mod group_offsets;
+mod letters;
 mod mill;
 mod timers;
 mod trims;

@@ -229,6 +229,7 @@ pub fn proposed(sources: &[Source], from: u64, effects: Effects) -> Proposed<'_>
         time: Timestamp(0),
         observed: vec![],
         fired: vec![],
+        letter: None,
         effects,
     }
 }

@@ -8,14 +8,14 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use data_encoding::BASE64;
-use serde::Serialize;
-use tidemill_core::catalog;
+use serde::{Deserialize, Serialize};
+use tidemill_core::catalog::{self, Deployment};
 
 use super::plugins::find;
 use super::problem::Problem;
 use crate::broker::Broker;
 use crate::catalog::Unchanged;
-use crate::letters::{self, Letter, Place, Summary, Which};
+use crate::letters::{Fate, Letter, Place, Redrives, Summary, Which};
 
 /// The dead letters of a plugin.
 #[derive(Debug, Serialize)]
@@ -68,8 +68,7 @@ struct Named {
 pub struct LetterView {
     partition: u32,
     offset: u64,
-    /// What became of it: `open` or `discarded`.
-    fate: &'static str,
+    fate: Fate,
     append_time_ms: u64,
     timestamp_ms: i64,
     key: Option<Content>,
@@ -92,7 +91,7 @@ pub async fn show(
     let letter: Letter = found
         .ok_or_else(|| Problem::not_found(format!("{name} has no dead letter at {partition}/{offset}")))?;
     let content = |bytes: &Option<Bytes>| bytes.as_ref().map(Content::of);
-    let root = match letter.root {
+    let root = match letter.lineage.map(|line| line.root) {
         None => None,
         Some(root) => catalog::topic_by_id(&broker.catalog.view(), root.at.topic)?.map(|topic| Named {
             topic: topic.name,
@@ -103,7 +102,7 @@ pub async fn show(
     Ok(Json(LetterView {
         partition,
         offset,
-        fate: letters::fate(letter.fate),
+        fate: letter.fate,
         append_time_ms: letter.append_time_ms,
         timestamp_ms: letter.timestamp_ms,
         key: content(&letter.key),
@@ -120,6 +119,17 @@ pub struct Discarded {
     discarded: u64,
 }
 
+/// Every letter that is named lies there.
+fn are_there(broker: &Broker, deployment: &Deployment, which: &Which) -> Result<(), Problem> {
+    for place in which.letters.iter().flatten() {
+        if broker.plugins.letter(deployment, *place)?.is_none() {
+            let (name, Place { partition, offset }) = (&deployment.name, place);
+            return Err(Problem::not_found(format!("{name} has no dead letter at {partition}/{offset}")));
+        }
+    }
+    Ok(())
+}
+
 /// Discards letters, all that are open when nothing else is said.
 pub async fn discard(
     State(broker): State<Arc<Broker>>,
@@ -128,12 +138,60 @@ pub async fn discard(
 ) -> Result<Json<Discarded>, Problem> {
     let Json(which) = body?;
     let deployment = find(&broker, &name)?;
-    for place in which.letters.iter().flatten() {
-        if broker.plugins.letter(&deployment, *place)?.is_none() {
-            let Place { partition, offset } = place;
-            return Err(Problem::not_found(format!("{name} has no dead letter at {partition}/{offset}")));
-        }
-    }
+    are_there(&broker, &deployment, &which)?;
     let discarded = broker.plugins.discard_letters(&deployment, &which).await.map_err(Unchanged::from)?;
     Ok(Json(Discarded { discarded }))
+}
+
+/// Which letters are to be given to the plugin again.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Again {
+    #[serde(default)]
+    letters: Option<Vec<Place>>,
+    #[serde(default)]
+    reason: Option<String>,
+    /// Only say which they would be.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Has letters given to the plugin again, all that are open when nothing else is said.
+pub async fn redrive(
+    State(broker): State<Arc<Broker>>,
+    Path(name): Path<String>,
+    body: Result<Json<Again>, JsonRejection>,
+) -> Result<Json<Redrives>, Problem> {
+    let Json(Again { letters, reason, dry_run }) = body?;
+    let (deployment, which) = (find(&broker, &name)?, Which { letters, reason });
+    are_there(&broker, &deployment, &which)?;
+    let redrives = broker.plugins.redrive_letters(&deployment, &which, dry_run).await;
+    Ok(Json(redrives.map_err(Unchanged::from)?))
+}
+
+/// Letters whose fates are asked for.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Asked {
+    letters: Vec<Place>,
+}
+
+/// What became of a letter.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FateView {
+    #[serde(flatten)]
+    at: Place,
+    fate: Fate,
+}
+
+/// What became of letters.
+pub async fn fates(
+    State(broker): State<Arc<Broker>>,
+    Path(name): Path<String>,
+    body: Result<Json<Asked>, JsonRejection>,
+) -> Result<Json<Vec<FateView>>, Problem> {
+    let Json(Asked { letters }) = body?;
+    let fates = broker.plugins.fates(&find(&broker, &name)?, &letters)?;
+    Ok(Json(fates.into_iter().map(|(at, fate)| FateView { at, fate }).collect()))
 }

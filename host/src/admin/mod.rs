@@ -131,6 +131,8 @@ fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/plugins/{name}", get(plugins::describe).delete(lifecycle::delete))
         .route("/v1/plugins/{name}/dlq", get(letters::list))
         .route("/v1/plugins/{name}/dlq/discard", post(letters::discard))
+        .route("/v1/plugins/{name}/dlq/fates", post(letters::fates))
+        .route("/v1/plugins/{name}/dlq/redrive", post(letters::redrive))
         .route("/v1/plugins/{name}/dlq/{partition}/{offset}", get(letters::show))
         .route("/v1/plugins/{name}/logs", get(logs::read))
         .route("/v1/plugins/{name}/pause", post(lifecycle::pause))

@@ -81,6 +81,7 @@ impl Machine for CatalogMachine {
                 // Whoever deploys puts the deployment into its shards itself; after a restart `reconcile` does.
                 Effect::DeploymentChanged { .. } => {}
                 Effect::Deleted
+                | Effect::Redriven { .. }
                 | Effect::Appended { .. }
                 | Effect::ToShip { .. }
                 | Effect::TaskStarted { .. }

@@ -39,6 +39,8 @@ struct Busy {
 #[derive(Debug, Default)]
 struct Awake {
     is_awake: AtomicBool,
+    /// Whether dead letters may wait for it.
+    may_have_letters: AtomicBool,
     notify: Notify,
 }
 
@@ -53,13 +55,21 @@ pub struct Runner {
 impl Runners {
     /// A task that reads these partitions. It is awake.
     pub fn runner(self: &Arc<Self>, places: &[TopicPartition]) -> Runner {
-        let task = Arc::new(Awake::default());
+        let task = Arc::new(Awake { may_have_letters: AtomicBool::new(true), ..Awake::default() });
         self.wake(&task);
         let mut waiting = self.places.lock();
         for place in places {
             waiting.entry(*place).or_default().push(task.clone());
         }
         Runner { runners: self.clone(), places: places.to_vec(), task }
+    }
+
+    /// Dead letters wait for who reads this partition.
+    pub fn letters_wait(&self, at: TopicPartition) {
+        for task in self.places.lock().get(&at).into_iter().flatten() {
+            task.may_have_letters.store(true, Ordering::Release);
+            self.wake(task);
+        }
     }
 
     /// A step is handed to Raft now.
@@ -136,6 +146,16 @@ impl Runner {
     /// The task has read all there is: ready once there may be more, or was since the last call.
     pub async fn more(&self) {
         self.aside(self.task.notify.notified()).await;
+    }
+
+    /// Whether dead letters may wait for the task: true at first, and once each time that some were redriven.
+    pub fn may_have_letters(&self) -> bool {
+        self.task.may_have_letters.swap(false, Ordering::AcqRel)
+    }
+
+    /// There may be more of them.
+    pub fn has_letters(&self) {
+        self.task.may_have_letters.store(true, Ordering::Release);
     }
 
     /// The task waits for something; nothing follows from it meanwhile.

@@ -88,6 +88,7 @@ impl Machine for ShardMachine {
                 Effect::Appended { at, .. } => self.waiters.wake(at),
                 Effect::ToShip { to } => self.ship_to(to),
                 Effect::TaskStarted { task } | Effect::TaskStopped { task } => self.task_changed(task),
+                Effect::Redriven { at } => self.runners.letters_wait(at),
                 Effect::Deleted => self.deleted.notify_one(),
                 Effect::TopicChanged { .. } | Effect::DeploymentChanged { .. } => {
                     unreachable!("a shard's log holds nothing of the catalog")

@@ -8,6 +8,7 @@ use tidemill_core::ids::{Cursor, LogIndex, ShardId};
 use tidemill_core::rows::PartitionRow;
 use tidemill_core::seams::World;
 use tidemill_core::shard::control::{self, Control};
+use tidemill_core::shard::letters::{self, Redrive};
 use tidemill_core::shard::trim::{self, Trim, Verdict};
 use tidemill_core::shard::{self, Deciding};
 use tidemill_core::tables::View;
@@ -104,6 +105,16 @@ impl Shard {
     /// [`Refused`] when nothing moves, or nobody knows.
     pub async fn trim(&self, trims: &[Trim]) -> Result<Vec<Verdict>, Refused> {
         let (verdicts, commit) = self.propose(|deciding| trim::decide(deciding, trims)).await?;
+        commit.applied().await?;
+        Ok(verdicts)
+    }
+
+    /// Has dead letters given to their task again, and waits until it is to be; each has its verdict.
+    ///
+    /// # Errors
+    /// [`Refused`] when nothing is to be, or nobody knows.
+    pub async fn redrive(&self, redrive: &Redrive) -> Result<Vec<letters::Verdict>, Refused> {
+        let (verdicts, commit) = self.propose(|deciding| letters::decide(deciding, redrive)).await?;
         commit.applied().await?;
         Ok(verdicts)
     }

@@ -101,6 +101,7 @@ fn due(view: &dyn View, task: TaskId, clocks: &EventTimeRow, most: usize) -> Res
         source: by.source,
         time: clocks.time,
         consumes: None,
+        letter: None,
     };
     Ok(due.into_iter().map(item).collect())
 }

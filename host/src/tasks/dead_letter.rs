@@ -41,6 +41,10 @@ pub fn effects(spec: &TaskSpec, item: &Item, reason: &str, attempts: u32) -> Eff
         ("dead-letter-attempts", attempts.to_string()),
         ("dead-letter-reason", reason.to_owned()),
     ];
+    // Only what has this can be given to the plugin again: the letter is then all that the event was.
+    if let Content::Event(event) = &item.content {
+        facts.push(("dead-letter-append-time-ms", event.append_time.0.to_string()));
+    }
     if let Content::Timer(timer) = &item.content {
         let kind = match timer.kind {
             TimerKind::AppendTime => "append-time",

@@ -168,6 +168,7 @@ impl Inbox {
                             next: record.offset.plus(1),
                             observed: observed(record.timestamp_ms),
                         }),
+                        letter: None,
                     });
                 }
             }
@@ -185,6 +186,7 @@ impl Inbox {
                             next: header.next_offset(),
                             observed: None,
                         }),
+                        letter: None,
                     });
                 }
             }

@@ -1,4 +1,4 @@
-//! What a task is given: an event out of its log, or a timer that is due.
+//! What a task is given: an event out of its log, a timer that is due, or the event of a dead letter again.
 
 use bytes::Bytes;
 use tidemill_core::event_time::Observation;
@@ -6,7 +6,7 @@ use tidemill_core::ids::Cursor;
 use tidemill_core::plugin::{Event, Timer};
 use tidemill_core::seams::Timestamp;
 use tidemill_core::shard::step::Source;
-use tidemill_protocol::ids::Offset;
+use tidemill_protocol::ids::{Offset, Position};
 
 /// Something to be handled, and where the task stands once it is.
 #[derive(Debug, Clone)]
@@ -17,8 +17,10 @@ pub struct Item {
     pub source: Source,
     /// What it moves the task's append time to.
     pub time: Timestamp,
-    /// What it consumes of the log; a timer consumes nothing.
+    /// What it consumes of the log; a timer and a dead letter consume nothing.
     pub consumes: Option<Consumes>,
+    /// The dead letter whose event it is, if it is given again.
+    pub letter: Option<Position>,
 }
 
 /// What an item is.

@@ -6,6 +6,7 @@
 //! | [`inbox`] | the events that a task is to be given next, out of its shard's log |
 //! | [`pump`] | the life of a task: read, run, commit, and what happens when that fails |
 //! | [`alarm`] | which timers are due, and when the next is |
+//! | [`redrives`] | the dead letters that a task is to be given again |
 //! | [`handed`] | what a guest is given of its deployment, in each of its steps |
 //! | [`pace`] | how many events a step is given |
 //! | [`dead_letter`] | what becomes of a record that cannot be handled |
@@ -21,6 +22,7 @@ pub mod item;
 pub mod logbook;
 mod pace;
 pub mod pump;
+mod redrives;
 pub mod report;
 pub mod stall;
 
@@ -126,7 +128,10 @@ impl Tasks {
                     logbook: self.logbook.clone(),
                     task,
                     may_have_timers: AtomicBool::new(true),
-                    runner: shard.machine.runners.runner(&spec.places(task.partition)),
+                    runner: shard
+                        .machine
+                        .runners
+                        .runner(&[spec.places(task.partition), vec![spec.letters(task.partition)]].concat()),
                     spec: Arc::new(spec),
                     ahead: Arc::new(Semaphore::new(limits::STEPS_AHEAD_MAX)),
                 };

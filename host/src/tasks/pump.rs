@@ -26,8 +26,8 @@ use tidemill_core::ids::{Cursor, TaskId};
 use tidemill_core::plugin::{Effects, Timer};
 use tidemill_core::rows::TaskRow;
 use tidemill_core::seams::{BoxFuture, Timestamp, World};
-use tidemill_core::shard::Deciding;
 use tidemill_core::shard::step::{self, Outcome, Proposed, Source, StepRefused};
+use tidemill_core::shard::{Deciding, letters};
 use tidemill_core::tables::{self, Key, View};
 use tidemill_core::task::{AfterAttempts, TaskSpec};
 use tidemill_protocol::ids::Offset;
@@ -41,6 +41,7 @@ use super::inbox::Inbox;
 use super::item::{Content, Item};
 use super::logbook::{Logbook, Tried};
 use super::pace::Pace;
+use super::redrives;
 use super::report::{Phase, Report, Reporter};
 use crate::components::Components;
 use crate::metrics::{Metrics, StepInFlight};
@@ -162,8 +163,8 @@ impl Pump {
         }
     }
 
-    /// What the next step is to be given: timers that are due, or else events, or else timers that a tick makes due; or
-    /// nothing, and when to look again.
+    /// What the next step is to be given: timers that are due, or else a dead letter again, or else events, or else
+    /// timers that a tick makes due; or nothing, and when to look again.
     fn next(&self, inbox: &mut Inbox, most: usize) -> Result<(Vec<Item>, Option<Timestamp>), End> {
         let alarm = match self.may_have_timers.load(Ordering::Relaxed) {
             true => {
@@ -174,11 +175,18 @@ impl Pump {
         };
         let Some(alarm) = alarm.filter(Alarm::is_set) else {
             self.may_have_timers.store(false, Ordering::Relaxed);
-            return Ok((self.events(inbox, most)?, None));
+            let items = match self.letter()? {
+                Some(letter) => vec![letter],
+                None => self.events(inbox, most)?,
+            };
+            return Ok((items, None));
         };
         let due = self.look(|head| alarm.due(head, self.task, most))?;
         if !due.is_empty() {
             return Ok((due, None));
+        }
+        if let Some(letter) = self.letter()? {
+            return Ok((vec![letter], None));
         }
         let mut items = self.events(inbox, most)?;
         if !items.is_empty() {
@@ -188,6 +196,37 @@ impl Pump {
         let now = self.world.clock.now();
         let due = self.look(|head| alarm.due_at(head, &self.spec, self.task, now, most))?;
         Ok((due, alarm.next(&self.spec, now)))
+    }
+
+    /// The first dead letter that waits for the task.
+    fn letter(&self) -> Result<Option<Item>, End> {
+        if !self.runner.may_have_letters() {
+            return Ok(None);
+        }
+        let at = self.spec.letters(self.task.partition);
+        let waits = |head: &dyn View| letters::first_waiting(head, at);
+        while let Some((letter, row)) = self.look(waits)? {
+            if let Some(item) = redrives::item(&self.shard, &self.spec, letter, row)? {
+                self.runner.has_letters();
+                return Ok(Some(item));
+            }
+            // What was retained a moment ago is so no more, and then it waits no more either.
+            if self.look(|head| letters::waiting(head, letter))?.is_some() {
+                return Err(Fault::damaged("a dead letter that is to be redriven", "it is not there").into());
+            }
+        }
+        Ok(None)
+    }
+
+    /// Failed attempts at an item so far, by the task's row.
+    fn attempts(&self, row: &TaskRow, item: &Item) -> Result<u32, End> {
+        match item.letter {
+            None => Ok(row.attempts),
+            Some(letter) => {
+                let row = self.look(|head| letters::waiting(head, letter))?;
+                Ok(row.map_or(0, |row| row.attempts))
+            }
+        }
     }
 
     /// The events of the next step; or a batch that cannot be read.
@@ -253,32 +292,32 @@ impl Pump {
     ) -> Result<(), End> {
         let mut failure = failure;
         loop {
-            let attempts = self.row()?.attempts + 1;
+            let attempts = self.attempts(&self.row()?, item)? + 1;
             let reason = dead_letter::reason(failure.to_string());
             if !failure.may_pass() || attempts >= self.spec.failure.attempts {
                 return self.give_up(item, reason, attempts).await;
             }
             self.report.enter(Phase::Retrying, &reason);
             let stays = Outcome::Failed { attempts, reason };
-            self.commit(
-                std::slice::from_ref(item),
-                0,
-                stays,
-                Effects::default(),
-                self.metrics.step_in_flight(),
-            )
-            .await?
-            .map_err(|_| End::MovedOn)?;
+            let (one, in_flight) = (std::slice::from_ref(item), self.metrics.step_in_flight());
+            match self.commit(one, 0, stays, Effects::default(), in_flight).await? {
+                Ok(()) => {}
+                Err(StepRefused::Withdrawn) => return self.goes_on(),
+                Err(_) => return Err(End::MovedOn),
+            }
             let pause = RETRY_PAUSE.saturating_mul(1 << (attempts - 1).min(10)).min(RETRY_PAUSE_MAX);
             self.runner.aside(self.world.clock.sleep(pause)).await;
             match self.attempt(plugin, handed, std::slice::from_ref(item), pace).await? {
-                Ok(()) => {
-                    self.report.enter(Phase::Running, "");
-                    return Ok(());
-                }
+                Ok(()) => return self.goes_on(),
                 Err(again) => failure = again,
             }
         }
+    }
+
+    /// What failed is behind it.
+    fn goes_on(&self) -> Result<(), End> {
+        self.report.enter(Phase::Running, "");
+        Ok(())
     }
 
     async fn give_up(&self, item: &Item, reason: String, attempts: u32) -> Result<(), End> {
@@ -288,18 +327,19 @@ impl Pump {
                 tracing::warn!(plugin = self.spec.name, task = %self.task, reason, "gives a record up");
                 let effects = dead_letter::effects(&self.spec, &item[0], &reason, attempts);
                 let outcome = Outcome::DeadLettered { reason };
-                self.commit(item, 1, outcome, effects, self.metrics.step_in_flight())
-                    .await?
-                    .map_err(|_| End::MovedOn)?;
-                self.report.enter(Phase::Running, "");
-                Ok(())
+                match self.commit(item, 1, outcome, effects, self.metrics.step_in_flight()).await? {
+                    Ok(()) | Err(StepRefused::Withdrawn) => self.goes_on(),
+                    Err(_) => Err(End::MovedOn),
+                }
             }
             AfterAttempts::Stop => {
                 tracing::error!(plugin = self.spec.name, task = %self.task, reason, "stops");
                 self.report.enter(Phase::Stopped, &reason);
                 let (stops, in_flight) = (Outcome::Stopped { reason }, self.metrics.step_in_flight());
-                self.commit(item, 0, stops, Effects::default(), in_flight).await?.ok();
-                Err(End::MovedOn)
+                match self.commit(item, 0, stops, Effects::default(), in_flight).await? {
+                    Err(StepRefused::Withdrawn) => self.goes_on(),
+                    Ok(()) | Err(_) => Err(End::MovedOn),
+                }
             }
         }
     }
@@ -322,7 +362,7 @@ impl Pump {
         clocks.observe(&self.spec.event_time, &[], time, step);
         let timers: Arc<[Timer]> = items.iter().filter_map(|item| item.timer().cloned()).collect();
         // Out of the log, and so the same after a restart and when the step is run again to be checked.
-        let attempt = row.attempts;
+        let attempt = items.first().map_or(Ok(0), |first| self.attempts(&row, first))?;
         let input = StepInput {
             task: self.task,
             partition: self.task.partition.0,
@@ -356,6 +396,8 @@ impl Pump {
             Ok(effects) => match self.commit(items, items.len(), Outcome::Done, effects, in_flight).await? {
                 Ok(()) => return Ok(Ok(())),
                 Err(StepRefused::Fenced) => return Err(End::MovedOn),
+                // Nobody wants it handled any more.
+                Err(StepRefused::Withdrawn) => return Ok(Ok(())),
                 Err(refused) => Failure::Refused(refused),
             },
             Err(GuestFailure::Fault(fault)) => return Err(fault.into()),
@@ -422,6 +464,7 @@ impl Pump {
             time,
             observed,
             fired,
+            letter: items.first().and_then(|first| first.letter),
             effects,
         };
         let decide = |deciding: &Deciding<'_>| {

@@ -29,6 +29,7 @@ use tidemill_runtime::{
 use tidemill_sim::chance::SimChance;
 
 use crate::life::Life;
+use crate::picky;
 use crate::story::Broken;
 
 /// The topic that orders are produced to.
@@ -57,15 +58,16 @@ pub struct Chain {
     pub orders: Vec<Order>,
     topics: Vec<Topic>,
     plugins: Vec<Ready>,
+    picky: Ready,
     runtime: Runtime,
     compiler: Arc<Compiled>,
 }
 
 /// A plugin that can be deployed.
-struct Ready {
-    manifest: Manifest,
-    component: Bytes,
-    digest: Digest,
+pub struct Ready {
+    pub manifest: Manifest,
+    pub component: Bytes,
+    pub digest: Digest,
     plugin: Plugin,
 }
 
@@ -87,10 +89,10 @@ struct TopicsFile {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Topic {
-    name: String,
-    partitions: u32,
-    affinity: String,
+pub struct Topic {
+    pub name: String,
+    pub partitions: u32,
+    pub affinity: String,
 }
 
 #[derive(Deserialize)]
@@ -111,8 +113,8 @@ impl Chain {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/order-chain");
         let manifests = toml::<PluginsFile>(&folder.join("plugins.toml")).plugins;
         let (mut plugins, mut artifacts) = (Vec::new(), BTreeMap::new());
-        for path in manifests {
-            let manifest: Manifest = toml(&folder.join(path));
+        let manifests = manifests.into_iter().map(|path| toml::<Manifest>(&folder.join(path)));
+        for manifest in manifests.chain([picky::manifest()]) {
             let component = built(&manifest.component);
             let digest = components::digest(&component);
             let artifact = compile(&component, code).unwrap();
@@ -120,9 +122,15 @@ impl Chain {
             artifacts.insert(digest, artifact);
             plugins.push(Ready { manifest, component, digest, plugin });
         }
+        let picky = plugins.pop().expect("it is the last");
         Chain {
+            picky,
             orders: orders(&folder.join("orders-2k.jsonl.zst")),
-            topics: toml::<TopicsFile>(&folder.join("topics.toml")).topic,
+            topics: toml::<TopicsFile>(&folder.join("topics.toml"))
+                .topic
+                .into_iter()
+                .chain([picky::topic()])
+                .collect(),
             plugins,
             runtime,
             compiler: Arc::new(Compiled(artifacts)),
@@ -136,7 +144,8 @@ impl Chain {
 
     /// What the checker runs steps again with.
     pub fn scratch(&self) -> Scratch {
-        let plugins = self.plugins.iter().map(|ready| (ready.digest, ready.plugin.clone()));
+        let plugins =
+            self.plugins.iter().chain([&self.picky]).map(|ready| (ready.digest, ready.plugin.clone()));
         Scratch { runtime: self.runtime.clone(), plugins: plugins.collect() }
     }
 
@@ -167,11 +176,19 @@ impl Chain {
                 resumed.map_err(|error| fault(&error))?;
             }
         }
-        Ok(())
+        picky::deploy(broker, picky::REJECTS_FIRST).await.map(drop)
+    }
+
+    /// The plugin that gives records up.
+    pub fn picky(&self) -> &Ready {
+        &self.picky
     }
 
     /// Changes a plugin while it works: deploys another version of it, or pauses it and has it go on. Says what.
     pub async fn disturb(&self, broker: &Broker, life: &Life, chance: &SimChance) -> Result<String, Broken> {
+        if chance.happens(500) {
+            return picky::disturb(broker, chance).await;
+        }
         let fault = |error: DeployError| Broken::Fault(error.to_string());
         let Ready { manifest, digest, .. } =
             &self.plugins[chance.between(0, self.plugins.len() as u64) as usize];

@@ -10,6 +10,7 @@
 //! | [`story`] | what happens, from the first order to the proof |
 //! | [`life`] | one life of the broker, and the end of the power |
 //! | [`chain`] | the order chain: topics, plugins, orders |
+//! | [`picky`] | a plugin that gives records up, and gets them again |
 //! | [`producer`] | who sends the orders, and remembers what was acknowledged |
 //! | [`proof`] | what the broker kept, held against what must be |
 //! | [`traces`] | records traced, and held against all logs |
@@ -22,6 +23,7 @@
 
 mod chain;
 mod life;
+mod picky;
 mod producer;
 mod proof;
 mod story;
@@ -51,7 +53,7 @@ fn tell(seed: u64, plot: Plot) -> (Vec<String>, Result<Ending, Broken>) {
 
 #[test]
 fn everything_happens_exactly_once_wherever_the_power_is_cut() {
-    let told = Cell::new((0, 0));
+    let told = Cell::new((0, 0, 0, 0));
     for_seeds(SEEDS, |seed| {
         let (transcript, ending) = tell(seed, PLOT);
         if ending.is_err() || env::var_os("TIDEMILL_SEED").is_some() {
@@ -61,9 +63,16 @@ fn everything_happens_exactly_once_wherever_the_power_is_cut() {
         assert_eq!(ending.cuts, PLOT.cuts, "power cuts with steps in flight");
         assert!(ending.report.crossed > 0, "no batch crossed shards");
         assert_eq!(ending.report.pending, 0, "everything has arrived");
-        told.set((told.get().0 + ending.cuts, told.get().1 + ending.all_cuts));
+        let (redriven, again) = ending.redriven;
+        assert!(redriven > 0, "no dead letter was redriven");
+        let (cuts, all_cuts, all_redriven, all_again) = told.get();
+        let (cuts, all_cuts) = (cuts + ending.cuts, all_cuts + ending.all_cuts);
+        told.set((cuts, all_cuts, all_redriven + redriven, all_again + again));
     });
-    println!("{} power cuts with steps in flight, {} in all", told.get().0, told.get().1);
+    let (cuts, all_cuts, redriven, again) = told.get();
+    println!(
+        "{cuts} power cuts with steps in flight, {all_cuts} in all; {redriven} letters redriven, {again} failed again"
+    );
 }
 
 /// An acknowledgement that comes before the sync is a promise that a power cut breaks.

@@ -7,14 +7,17 @@ use bytes::Bytes;
 use order_chain_oracle::{Config, Rec};
 use tidemill_checker::{History, Logged, Report, Told, check, records};
 use tidemill_core::catalog;
+use tidemill_core::entry::{Entry, EntryKind};
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::TaskId;
+use tidemill_core::shard::step::{self, Outcome, StepMeta};
 use tidemill_core::tables::{Key, View, end_of_prefix};
 use tidemill_host::broker::Broker;
-use tidemill_protocol::ids::{Partition, TopicId};
+use tidemill_protocol::ids::{Partition, Position, TopicId};
 use tidemill_storage::log::Payload;
 
 use crate::chain::{ORDERS, Order, PARTITIONS, chain};
+use crate::picky;
 use crate::producer::Producer;
 use crate::story::Broken;
 
@@ -53,7 +56,8 @@ impl Kept {
         let mut config = BTreeMap::new();
         for deployment in broker.deployments()? {
             let spec = &deployment.spec;
-            for (key, value) in &spec.config {
+            // What is not of the chain, its oracle knows nothing of.
+            for (key, value) in spec.config.iter().filter(|_| deployment.name != picky::NAME) {
                 config.insert(format!("{}.{key}", deployment.name), value.clone());
             }
             for partition in (0..spec.tasks()).map(Partition) {
@@ -89,6 +93,13 @@ impl Kept {
             topics.entry(&self.names[&one.at.topic]).or_default().push(one);
         }
         has_all(&topics[ORDERS], producer)?;
+        let (picked, letters) = (topics.remove(picky::PICKED), topics.remove(picky::LETTERS));
+        picky::prove(
+            &topics[ORDERS],
+            &picked.unwrap_or_default(),
+            &letters.unwrap_or_default(),
+            &self.redrives(),
+        )?;
         if let Some((name, _)) = topics.iter().find(|(name, _)| name.ends_with(".dead-letter")) {
             return Err(Broken::Violated(format!("{name} is not empty")));
         }
@@ -102,6 +113,27 @@ impl Kept {
             return Err(Broken::Violated(told(&violations)));
         }
         Ok(report)
+    }
+
+    /// How many dead letters were given to their plugin again, and how many of them it gave up again.
+    pub fn redriven(&self) -> (usize, usize) {
+        let redrives = self.redrives();
+        let again = redrives.iter().filter(|(_, is_handled)| !is_handled);
+        (redrives.len(), again.count())
+    }
+
+    /// The dead letters that were given to their plugin again, by the steps, and whether it handled them.
+    fn redrives(&self) -> Vec<(Position, bool)> {
+        let entries =
+            self.history.shards.values().flatten().map(|logged| Entry::parse(&logged.bytes).unwrap());
+        let metas =
+            entries.filter(|entry| entry.kind == EntryKind::Step).map(|entry| step::meta(&entry).unwrap());
+        let redrive = |meta: StepMeta| match meta.outcome {
+            Outcome::Done => meta.letter.map(|letter| (letter, true)),
+            Outcome::DeadLettered { .. } => meta.letter.map(|letter| (letter, false)),
+            Outcome::Failed { .. } | Outcome::Stopped { .. } => None,
+        };
+        metas.filter_map(redrive).collect()
     }
 
     fn rec(&self, told: Told) -> Rec {

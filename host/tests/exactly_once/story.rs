@@ -20,6 +20,7 @@ use tidemill_storage::log::{LogOptions, Planted};
 
 use crate::chain::{ORDERS, PARTITIONS, chain};
 use crate::life::{End, Life, Moment};
+use crate::picky;
 use crate::producer::Producer;
 use crate::proof::Kept;
 use crate::traces;
@@ -63,6 +64,8 @@ pub struct Ending {
     pub all_cuts: u64,
     /// What the checker found: nothing.
     pub report: Report,
+    /// Dead letters that were given to their plugin again, and those of them that it gave up again.
+    pub redriven: (usize, usize),
     /// What the broker kept.
     pub kept: Kept,
 }
@@ -150,6 +153,10 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
             if !is_last {
                 return Ok(None);
             }
+            picky::finish(&broker).await?;
+            while !rests(&broker)? {
+                life.pause(LOOK).await;
+            }
             let kept = Kept::of(&broker)?;
             traces::hold(&broker, &kept).await?;
             Ok(Some(kept))
@@ -172,8 +179,9 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
             }
             End::Rest(Some(kept), _) => {
                 let report = kept.prove(orders, &producer).await?;
-                transcript.push(format!("{:016x}: {report}", kept.digest()));
-                return Ok(Ending { cuts, all_cuts, report, kept });
+                let redriven = kept.redriven();
+                transcript.push(format!("{:016x}: {report}, redriven {redriven:?}", kept.digest()));
+                return Ok(Ending { cuts, all_cuts, report, redriven, kept });
             }
         }
     }
@@ -226,6 +234,9 @@ fn rests(broker: &Broker) -> Result<bool, Broken> {
         return Ok(false);
     }
     for deployment in broker.deployments()? {
+        if picky::waits(broker, &deployment)? {
+            return Ok(false);
+        }
         if broker.plugins.describe(&deployment)?.iter().any(|task| task.lag_records > 0 || task.timers > 0) {
             return Ok(false);
         }

@@ -10,10 +10,11 @@
 //!       · time u64 · lateness u64 · idle u64 · observed n u16 · n × observation, see [`crate::event_time`]
 //!       · fired n u32 × (kind u8 · at i64 · name blob)
 //!       · timers n u32 × (kind u8 · name blob · set u8 [· at i64 · source, see [`crate::timers`]])
+//!       [· 1 u8 · topic id 16 · partition u32 · offset u64]: the dead letter that it was given, if it was
 //! ```
 
 use bytes::Bytes;
-use tidemill_protocol::ids::{Offset, Partition};
+use tidemill_protocol::ids::{Offset, Partition, Position, TopicId, TopicPartition};
 use tidemill_protocol::primitive::{Malformed, Reader, Writer};
 
 use super::{Outcome, Source};
@@ -26,6 +27,9 @@ use crate::rows::LinkRow;
 use crate::seams::Timestamp;
 use crate::tables::{self, Key, View};
 use crate::timers;
+
+/// What stands before the dead letter of a step that was given one: what is behind it otherwise is of a newer version.
+const LETTER: u8 = 1;
 
 /// What a step's entry says beside its batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub struct StepMeta {
     pub fired: Vec<Timer>,
     /// The timers that it set, moved or removed.
     pub timers: Vec<TimerMove>,
+    /// The dead letter that it was given again.
+    pub letter: Option<Position>,
 }
 
 /// How a step moved its task's clocks.
@@ -138,6 +144,9 @@ impl StepMeta {
                 timers::write_source(w.i64(*at_ms), source);
             }
         }
+        if let Some(Position { at, offset }) = self.letter {
+            w.u8(LETTER).raw(&at.topic.0).u32(at.partition.0).u64(offset.0);
+        }
         w.finish()
     }
 
@@ -171,6 +180,10 @@ impl StepMeta {
         let clock = read_clock(r)?;
         let fired = (0..r.u32("fired timers")?).map(|_| read_fired(r)).collect::<Result<_, _>>()?;
         let timers = (0..r.u32("timers")?).map(|_| read_move(r)).collect::<Result<_, _>>()?;
+        let letter = match r.remaining() {
+            0 => None,
+            _ => Some(read_letter(r)?),
+        };
         reader.finish("step")?;
         Ok(StepMeta {
             task,
@@ -185,6 +198,7 @@ impl StepMeta {
             clock,
             fired,
             timers,
+            letter,
         })
     }
 }
@@ -234,6 +248,15 @@ fn read_move(reader: &mut Reader) -> Result<TimerMove, Malformed> {
         _ => Some((reader.i64("due time")?, timers::read_source(reader)?)),
     };
     Ok(TimerMove { kind, name, to })
+}
+
+fn read_letter(reader: &mut Reader) -> Result<Position, Malformed> {
+    if reader.u8("letter")? != LETTER {
+        return Err(reader.malformed("letter"));
+    }
+    let topic = TopicId(reader.array("letter")?);
+    let at = TopicPartition { topic, partition: Partition(reader.u32("letter")?) };
+    Ok(Position { at, offset: Offset(reader.u64("letter")?) })
 }
 
 /// Reads the meta of a step's entry.

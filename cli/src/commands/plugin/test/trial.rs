@@ -349,6 +349,7 @@ impl Trial {
             time: if consumed > 0 { item.time } else { Timestamp(0) },
             observed,
             fired: item.timer().cloned().filter(|_| consumed > 0).into_iter().collect(),
+            letter: item.letter,
             effects,
         };
         let entry = match self.decide(|deciding| step::decide(deciding, &proposed))? {
@@ -378,7 +379,7 @@ impl Trial {
                 DEAD_LETTER => &self.spec.dead_letter,
                 number => &self.spec.outputs[usize::from(number)],
             };
-            let partition = output.partition(emitted.key.as_ref(), task.partition);
+            let partition = step::partition_of(&self.spec, emitted, task.partition);
             let at = TopicPartition { topic: output.topic, partition };
             let offset = next.get_mut(&at).context("a record that its entry has not")?;
             let headers = emitted.headers.iter().map(|header| (header.name.clone(), header.value.clone()));
@@ -437,6 +438,7 @@ impl Trial {
                 next: offset.plus(1),
                 observed: Some(observed),
             }),
+            letter: None,
         })
     }
 
