@@ -103,6 +103,13 @@ pub const VERIFIED_FILE_BYTES_MAX: u64 = 256 * MIB as u64;
 /// How long an idempotent producer is remembered after its last batch.
 pub const PRODUCER_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
+// ---- backups -----------------------------------------------------------------------------------
+
+/// The list of a backup's files: about 200 bytes for each.
+pub const BACKUP_MANIFEST_BYTES_MAX: usize = 64 * MIB;
+/// What is read of a file at once to copy it.
+pub const BACKUP_PIECE_BYTES: usize = MIB;
+
 // ---- plugins -----------------------------------------------------------------------------------
 
 /// A component as deployed (JavaScript and Python guests take 12 to 18 MB).
