@@ -124,11 +124,11 @@ struct Promise {
 
 struct BackupStory;
 
-/// A place, in a world that has nothing but this disk.
+/// A place, in a world that has nothing but a copy of this disk: the end of a world is the end of its disk.
 fn on(disk: &SimDisk) -> (SimBroker, Place) {
     let chance = SimChance::new(1);
     let net = SimNet::new(chance.fork());
-    let broker = SimBroker::new(BrokerId(1), disk.clone(), SimClock::start(), chance, &net);
+    let broker = SimBroker::new(BrokerId(1), disk.after_process_end(), SimClock::start(), chance, &net);
     let place = Place::new(broker.world.disk.clone(), BACKUPS);
     (broker, place)
 }
@@ -187,6 +187,7 @@ impl Story for BackupStory {
 
     fn recover(&self, disk: &SimDisk, promise: &Promise) -> Result<Self::Found, Named> {
         let (broker, place) = on(disk);
+        let disk = &broker.disk;
         let names = place.names().unwrap();
         assert!(names.iter().all(|name| promise.begun.contains(name)), "{names:?}");
         for name in promise.made.iter().filter(|name| !promise.deleted.contains(*name)) {
@@ -222,6 +223,7 @@ impl Story for BackupStory {
     /// Restoring again finishes it, and another backup cleans up.
     fn go_on(&self, disk: &SimDisk) {
         let (helper, place) = on(disk);
+        let disk = &helper.disk;
         let names = place.names().unwrap();
         let folder = Path::new(RESTORED);
         let is_done = disk.list(folder).unwrap().contains(&folder.join(identity::FILE))
@@ -283,7 +285,9 @@ fn a_flipped_bit_is_found_by_verify_and_by_restore() {
             let byte = file.bytes / 2;
             assert!(disk.flip_bit(&path, byte, 3));
             let damage = verify(&backups, "one").unwrap().damage;
-            assert!(damage.len() == 1 && damage[0].starts_with(&file.path), "{damage:?}");
+            // Two groups may have files that are alike, which are one file here.
+            assert!(damage.iter().any(|what| what.starts_with(&file.path)), "{damage:?}");
+            assert!(damage.iter().all(|what| what.contains(&file.digest)), "{damage:?}");
             let folder = PathBuf::from(format!("{RESTORED}-{number}"));
             let refused = restore(&world, &backups, "one", &folder).unwrap_err();
             assert!(matches!(refused, BackupError::Fault(_)), "{refused}");
