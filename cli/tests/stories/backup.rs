@@ -145,7 +145,7 @@ fn a_damaged_backup_is_named_and_not_restored() {
     let (folder, broker, backups) = small();
     let place = text(&backups);
     let manifest = backups.join("manifests/small.json");
-    let state = file_of(&backups, "shard-0/state.redb");
+    let segment = file_of(&backups, "shard-0/segment-00000001.redb");
     type Spoil = fn(&Path);
     let flip: Spoil = |path| {
         let mut bytes = fs::read(path).unwrap();
@@ -164,9 +164,9 @@ fn a_damaged_backup_is_named_and_not_restored() {
         fs::write(path, format!("{json}\n{}\n", blake3::hash(json.as_bytes()))).unwrap();
     };
     let cases: [(&Path, Spoil, &str); 6] = [
-        (&state, flip, "shard-0/state.redb"),
-        (&state, cut, "shard-0/state.redb"),
-        (&state, remove, "shard-0/state.redb"),
+        (&segment, flip, "shard-0/segment-00000001.redb"),
+        (&segment, cut, "shard-0/segment-00000001.redb"),
+        (&segment, remove, "shard-0/segment-00000001.redb"),
         (&manifest, flip, "checksum"),
         (&manifest, cut, "small.json is damaged"),
         (&manifest, newer, "use a newer broker"),
