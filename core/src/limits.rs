@@ -110,6 +110,13 @@ pub const DESCENT_BLOCK_ROWS: usize = 4_096;
 /// How long an idempotent producer is remembered after its last batch.
 pub const PRODUCER_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
+// ---- backups -----------------------------------------------------------------------------------
+
+/// The list of a backup's files: about 200 bytes for each.
+pub const BACKUP_MANIFEST_BYTES_MAX: usize = 64 * MIB;
+/// What is read of a file at once to copy it.
+pub const BACKUP_PIECE_BYTES: usize = MIB;
+
 // ---- plugins -----------------------------------------------------------------------------------
 
 /// A component as deployed (JavaScript and Python guests take 12 to 18 MB).

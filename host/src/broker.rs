@@ -19,6 +19,9 @@ use tidemill_storage::log::{Ahead, LogOptions, OnFault, OnTurn, Recovery};
 use tokio::sync::Notify;
 
 use crate::addresses::Addresses;
+use crate::backup::create::Original;
+use crate::backup::job::Backups;
+use crate::backup::restore::{self, Restored};
 use crate::catalog::{Catalog, CatalogMachine, Unchanged, reconcile};
 use crate::components::Components;
 use crate::identity::{self, FolderError, Identity};
@@ -121,6 +124,12 @@ pub struct Broker {
     pub reserve: Arc<Reserve>,
     /// What was found lost when it was opened.
     pub losses: Vec<LossReport>,
+    /// The backup that its folder came from, if it did.
+    pub restored: Option<Restored>,
+    /// Backups of it.
+    pub backups: Arc<Backups>,
+    /// Its data folder.
+    pub folder: PathBuf,
     lock: Mutex<Option<Box<dyn DiskLock>>>,
 }
 
@@ -138,6 +147,10 @@ impl Broker {
     ) -> Result<Arc<Broker>, OpenError> {
         let mut options = options;
         let (identity, lock) = identity::take(&world, &options.folder)?;
+        let restored = restore::restored(&*world.disk, &options.folder)?;
+        if let Some(Restored { backup, taken_at_ms, .. }) = &restored {
+            tracing::info!(backup, taken_at_ms, "this data folder was restored from a backup");
+        }
         let reserve = Reserve::open(world.clone(), &options.folder, options.reserve_bytes, metrics.clone());
         let (counting, room) = (metrics.clone(), reserve.clone());
         options.log.on_turn = OnTurn::new(move |bytes, took| {
@@ -203,6 +216,14 @@ impl Broker {
         world.spawner.thread("reclaim".to_owned(), Box::pin(reclaiming));
         world.spawner.task("lag", Box::pin(plugins.clone().watch_lag(LAG_EVERY)));
         let lock = Mutex::new(Some(lock));
+        let backups = Backups::new(Original {
+            world: world.clone(),
+            folder: options.folder.clone(),
+            identity: identity.clone(),
+            catalog: catalog.clone(),
+            shards: shards.clone(),
+            reserve: reserve.clone(),
+        });
         Ok(Arc::new(Broker {
             world,
             identity,
@@ -214,6 +235,9 @@ impl Broker {
             metrics,
             reserve,
             losses,
+            restored,
+            backups,
+            folder: options.folder,
             lock,
         }))
     }

@@ -10,13 +10,16 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::BrokerId;
-use tidemill_core::seams::{DiskLock, World};
+use tidemill_core::seams::{Disk, DiskLock, World};
 use tidemill_storage::folder;
 
+use crate::backup::restore;
 use crate::files;
 
-const FILE: &str = "identity.json";
-const LOCK: &str = "lock";
+/// The file that says who a broker is.
+pub const FILE: &str = "identity.json";
+/// The file that is locked.
+pub const LOCK: &str = "lock";
 /// The newest layout of data folders that this broker knows.
 pub const FOLDER_VERSION: u32 = 1;
 const FILE_BYTES_MAX: usize = 64 * 1024;
@@ -45,6 +48,11 @@ pub enum FolderError {
     /// Another broker runs on it.
     #[error("the data folder {0} is in use by another broker")]
     InUse(String),
+    /// A backup was to become it, and is not all there.
+    #[error(
+        "a restore into the data folder {0} was interrupted: run it again, or empty the folder; nothing was served from it"
+    )]
+    HalfRestored(String),
     /// It cannot be read or written.
     #[error("the data folder {folder}: {error}")]
     Io {
@@ -67,10 +75,10 @@ pub fn take(world: &World, folder: &Path) -> Result<(Identity, Box<dyn DiskLock>
     let failed = |error| FolderError::Io { folder: shown(), error };
     // Its own name must be durable before anything in it is.
     folder::make(&*world.disk, folder).map_err(failed)?;
-    let lock = match world.disk.lock(&folder.join(LOCK)) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(FolderError::InUse(shown())),
-        lock => lock.map_err(failed)?,
-    };
+    let lock = lock(&*world.disk, folder)?;
+    if restore::is_unfinished(&*world.disk, folder).map_err(failed)? {
+        return Err(FolderError::HalfRestored(shown()));
+    }
     let path = folder.join(FILE);
     let identity = match files::read(&*world.disk, &path, FILE_BYTES_MAX).map_err(failed)? {
         Some(bytes) => read(&bytes)?,
@@ -82,6 +90,18 @@ pub fn take(world: &World, folder: &Path) -> Result<(Identity, Box<dyn DiskLock>
         }
     };
     Ok((identity, lock))
+}
+
+/// Keeps others from using a data folder.
+///
+/// # Errors
+/// [`FolderError`] when somebody uses it.
+pub fn lock(disk: &dyn Disk, folder: &Path) -> Result<Box<dyn DiskLock>, FolderError> {
+    let shown = || folder.display().to_string();
+    disk.lock(&folder.join(LOCK)).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => FolderError::InUse(shown()),
+        _ => FolderError::Io { folder: shown(), error },
+    })
 }
 
 fn read(bytes: &[u8]) -> Result<Identity, Fault> {
@@ -98,7 +118,8 @@ fn read(bytes: &[u8]) -> Result<Identity, Fault> {
     serde_json::from_slice(bytes).map_err(damaged)
 }
 
-fn make(world: &World) -> Identity {
+/// Who a broker on a new folder is.
+pub(crate) fn make(world: &World) -> Identity {
     Identity {
         folder_version: FOLDER_VERSION,
         broker: BrokerId(1),

@@ -17,6 +17,7 @@
 
 pub mod addresses;
 pub mod admin;
+pub mod backup;
 pub mod broker;
 pub mod catalog;
 pub mod components;

@@ -91,6 +91,28 @@ fn names_are_durable_once_their_folder_is_synced() -> io::Result<()> {
 }
 
 #[test]
+fn a_rename_into_another_folder_is_durable_once_both_are_synced() -> io::Result<()> {
+    let (disk, from, to) = (SimDisk::new(), PathBuf::from("/from"), PathBuf::from("/to"));
+    [&from, &to].into_iter().try_for_each(|folder| disk.create_folders(folder))?;
+    disk.sync_directory(Path::new("/"))?;
+    let file = disk.open(&from.join("a"), OpenMode::CreateNew)?;
+    file.write_at(0, b"kept")?;
+    file.sync_data()?;
+    disk.rename(&from.join("a"), &to.join("b"))?;
+    // The new name is durable with its own folder, although the old one never was.
+    disk.sync_directory(&to)?;
+    for seed in 0..20 {
+        assert_eq!(content(&disk.after_power_cut(&Lots(seed.into())), &to.join("b"))?, b"kept");
+    }
+    let left = |seed: u64| disk.after_power_cut(&Lots(seed.into())).list(&from);
+    let names = (0..50).map(left).collect::<io::Result<BTreeSet<_>>>()?;
+    assert_eq!(names.len(), 2, "the old name may be there until its folder is synced, too");
+    disk.sync_directory(&from)?;
+    assert_eq!((0..20).map(left).collect::<io::Result<BTreeSet<_>>>()?, BTreeSet::from([vec![]]));
+    Ok(())
+}
+
+#[test]
 fn a_sync_that_failed_is_not_made_good_by_the_next() -> io::Result<()> {
     let (disk, path) = (SimDisk::new(), PathBuf::from("/a"));
     let file = disk.open(&path, OpenMode::CreateNew)?;

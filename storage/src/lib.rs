@@ -14,10 +14,13 @@
 //! a vote, a purge mark). The upper half makes a Raft group of them and knows openraft. Neither library's types
 //! leave this crate, nor are they ever written to disk or to the wire.
 //!
+//! [`backup`] copies a group while it goes on, and checks such a copy.
+//!
 //! `docs/format.md` draws every file byte by byte.
 
 #![forbid(unsafe_code)]
 
+pub mod backup;
 mod database;
 pub mod folder;
 pub mod group;

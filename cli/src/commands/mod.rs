@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod apply;
+mod backup;
 mod certificate;
 mod config;
 mod consume;
@@ -37,6 +38,9 @@ pub enum Command {
     /// Look into a broker that does not do what it should.
     #[command(subcommand)]
     Debug(debug::Debug),
+    /// Copy a running broker, and make data folders of such copies.
+    #[command(subcommand)]
+    Backup(backup::Backup),
     /// Look at the broker's configuration.
     #[command(subcommand)]
     Config(config::Config),
@@ -81,6 +85,7 @@ pub fn run(command: Command, context: Option<&str>, format: Format) -> Result<()
         Command::Doctor(doctor) => doctor.run(format),
         Command::Debug(debug) => block_on(debug.run(context, format)),
         Command::Certificate(certificate) => block_on(certificate.run(context, format)),
+        Command::Backup(backup) => block_on(backup.run(context, format)),
         Command::Config(config) => config.run(format),
         Command::Context(context) => context.run(format),
         Command::Topic(topic) => block_on(topic.run(context, format)),

@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "tests are read, not called")]
 
 mod author;
+mod backup;
 mod certificates;
 mod debugging;
 mod doctor;

@@ -9,12 +9,14 @@
 //! | `/v1/components`, `/v1/plugins` | [`plugins`], [`lifecycle`], [`letters`], [`logs`] |
 //! | `/v1/shards` | [`shards`] |
 //! | `/v1/certificates` | [`certificates`] |
+//! | `/v1/backups` | [`backups`] |
 //! | `/v1/openapi.json` | [`openapi`]: all of these, documented in `docs/openapi.json` |
 //! | `/v1/log-level` | [`log_level`] |
 //! | `/healthz`, `/readyz`, `/metrics`, on a listener of their own | [`health`] |
 //!
 //! What goes wrong is told as a [`problem`] document.
 
+pub mod backups;
 pub mod certificates;
 pub mod health;
 pub mod letters;
@@ -42,6 +44,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use crate::backup::restore::Restored;
 use crate::broker::Broker;
 use crate::tls::{ALPN_ADMIN, Tls, TlsError};
 use log_level::LogFilter;
@@ -115,6 +118,7 @@ impl Admin {
 fn router(broker: Arc<Broker>) -> Router {
     Router::new()
         .route("/v1/cluster", get(cluster))
+        .route("/v1/backups", get(backups::newest).post(backups::begin))
         .route("/v1/certificates", get(certificates::list))
         .route("/v1/certificates/reload", post(certificates::reload))
         .route("/v1/topics", get(topics::list).post(topics::create))
@@ -165,6 +169,9 @@ struct ClusterView {
     certificate_ends_at_ms: u64,
     /// What was found lost when this broker started, by group.
     losses: Vec<String>,
+    /// The backup that the broker's data folder came from, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restored: Option<Restored>,
 }
 
 async fn cluster(
@@ -186,5 +193,6 @@ async fn cluster(
         shipped_batches: broker.metrics.shipped_batches(),
         certificate_ends_at_ms: tls.ends().iter().map(|end| end.at.0).min().unwrap_or(0),
         losses: losses.collect(),
+        restored: broker.restored.clone(),
     }))
 }

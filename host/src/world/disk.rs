@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use tidemill_core::seams::{Disk, DiskFile, DiskLock, OpenMode};
 
@@ -68,6 +68,24 @@ impl Disk for RealDisk {
         let disk = rustix::fs::statvfs(folder)?;
         Ok((disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize)))
     }
+}
+
+/// A path without links and without `..`, also of what is not there yet.
+///
+/// # Errors
+/// As the operating system's; [`io::ErrorKind::InvalidInput`] for `..` behind what is there.
+pub fn real_path(path: &Path) -> io::Result<PathBuf> {
+    for there in path.ancestors() {
+        let Ok(real) = fs::canonicalize(if there == Path::new("") { Path::new(".") } else { there }) else {
+            continue;
+        };
+        let rest = path.strip_prefix(there).unwrap_or(Path::new(""));
+        if rest.components().any(|part| !matches!(part, Component::Normal(_))) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        return Ok(real.join(rest));
+    }
+    Err(io::ErrorKind::NotFound.into())
 }
 
 #[derive(Debug)]

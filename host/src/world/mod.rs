@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tidemill_core::seams::World;
 use tokio::runtime::Handle;
 
-pub use disk::RealDisk;
+pub use disk::{RealDisk, real_path};
 
 /// The real world, for a broker whose tasks run on `tasks` and whose guests run on `guests`.
 pub fn real(tasks: Handle, guests: Handle) -> World {

@@ -149,8 +149,8 @@ impl Chain {
         Scratch { runtime: self.runtime.clone(), plugins: plugins.collect() }
     }
 
-    /// Makes the topics and deploys the plugins, as far as that is not done.
-    pub async fn deploy(&self, broker: &Broker) -> Result<(), Broken> {
+    /// Makes the topics, as far as that is not done.
+    pub async fn make_topics(&self, broker: &Broker) -> Result<(), Broken> {
         let fault = |error: &dyn std::fmt::Display| Broken::Fault(error.to_string());
         for topic in &self.topics {
             let known = catalog::topic(&broker.catalog.view(), DEFAULT_TENANT, &topic.name);
@@ -167,6 +167,13 @@ impl Chain {
             let made = topics::create(&broker.catalog, &broker.shards, &broker.world, &wanted).await;
             made.map_err(|error| fault(&error))?;
         }
+        Ok(())
+    }
+
+    /// Makes the topics and deploys the plugins, as far as that is not done.
+    pub async fn deploy(&self, broker: &Broker) -> Result<(), Broken> {
+        let fault = |error: &dyn std::fmt::Display| Broken::Fault(error.to_string());
+        self.make_topics(broker).await?;
         for Ready { manifest, component, digest, .. } in &self.plugins {
             broker.plugins.components.put(*digest, component).map_err(|error| fault(&error))?;
             let deployed = broker.plugins.deploy(DEFAULT_TENANT, manifest.clone(), *digest, false).await;

@@ -14,6 +14,8 @@
 //! | [`producer`] | who sends the orders, and remembers what was acknowledged |
 //! | [`proof`] | what the broker kept, held against what must be |
 //! | [`traces`] | records traced, and held against all logs |
+//! | [`backups`] | copies taken meanwhile: each is a broker of one moment, and goes on as one |
+//! | [`backup_cuts`] | the power is cut while a backup is made, and while one is restored |
 //! | [`tampering`] | honest histories spoiled: the checker must find each |
 //!
 //! A story that fails names its seed: `TIDEMILL_SEED=17 cargo test --release --workspace --test exactly_once`. More of them
@@ -21,6 +23,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests read files of the repository")]
 #![allow(missing_docs, reason = "tests are read, not called")]
 
+mod backup_cuts;
+mod backups;
 mod chain;
 mod life;
 mod picky;

@@ -28,7 +28,7 @@ use crate::traces;
 /// Shards, at most; at least there are two, so that batches must cross.
 const SHARDS_MAX: u64 = 8;
 /// Short, so that segments roll and are sealed.
-const SEGMENT_BYTES: u64 = 256 * 1024;
+pub const SEGMENT_BYTES: u64 = 256 * 1024;
 /// Operations of the disk while a broker opens, about.
 const OPENING_MAX: u64 = 400;
 /// Operations of the disk with steps in flight until the power is cut, at most: soon after the start, or later.
@@ -229,7 +229,7 @@ fn remembers(broker: &Broker, producer: &Producer) -> Result<(), Broken> {
 }
 
 /// Whether all is done: nothing waits to be consumed or shipped, no timer is set, and no step is in flight.
-fn rests(broker: &Broker) -> Result<bool, Broken> {
+pub fn rests(broker: &Broker) -> Result<bool, Broken> {
     if broker.metrics.steps_in_flight() > 0 {
         return Ok(false);
     }

@@ -7,7 +7,7 @@
 //!
 //! Of a folder's unsynced names those up to some point are kept: filesystems with a journal keep the order of
 //! names, and a rename is whole or not at all. A new folder whose own name was not synced in the folder above may be
-//! gone, with all that is in it.
+//! gone, with all that is in it. A rename from one folder into another is two such changes, one in each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

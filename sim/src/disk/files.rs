@@ -67,7 +67,13 @@ impl Disk for SimDisk {
         let mut state = self.state.lock();
         let number = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), number);
-        state.note(to, NameChange::Rename(from.to_owned(), to.to_owned()));
+        if from.parent() == to.parent() {
+            state.note(to, NameChange::Rename(from.to_owned(), to.to_owned()));
+        } else {
+            // Each folder's names are its own to sync: until both are, the file may have either name, both, or none.
+            state.note(to, NameChange::Add(to.to_owned(), number));
+            state.note(from, NameChange::Remove(from.to_owned()));
+        }
         Ok(())
     }
 

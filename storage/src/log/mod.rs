@@ -17,6 +17,7 @@
 
 mod cache;
 mod chunk;
+mod copy;
 mod cut;
 mod descendants;
 mod descents;
@@ -60,8 +61,11 @@ use shared::{Memory, Shared};
 use work::{Reply, Work};
 use writer::Writer;
 
+pub(crate) use copy::LogCopy;
+pub use copy::SealedFile;
 pub use entry::{EncodedEntry, LogEntry, LogId, Payload, Vote};
 pub use options::{Ahead, Done, LogOptions, OnFault, OnTurn, Planted, ReadError, RunsAhead};
+pub(crate) use promises::promised;
 pub use reclaim::Reclaimed;
 pub use recovery::{Loss, Recovery};
 

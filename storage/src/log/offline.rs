@@ -126,7 +126,7 @@ impl OfflineSegment {
 }
 
 /// A disk whose files are copied into memory when they are opened. Everything that would change it is refused.
-struct Copied(Arc<dyn Disk>);
+pub(crate) struct Copied(pub(crate) Arc<dyn Disk>);
 
 fn refused<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "it is only read here"))

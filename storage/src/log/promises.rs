@@ -34,9 +34,9 @@ const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefini
 
 /// What is remembered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Promises {
+pub(crate) struct Promises {
     pub(super) vote: Option<Vote>,
-    pub(super) purged: Option<LogId>,
+    pub(crate) purged: Option<LogId>,
     pub(super) line: u32,
     pub(super) floor: Option<Floor>,
     /// Indexes, first and last, that this log will never hold: they were lost, and Raft went on behind them because
@@ -57,7 +57,7 @@ pub(super) struct Floor {
 
 impl Promises {
     /// Whether a hole explains that `after` follows `before`.
-    pub(super) fn has_hole(&self, before: LogIndex, after: LogIndex) -> bool {
+    pub(crate) fn has_hole(&self, before: LogIndex, after: LogIndex) -> bool {
         self.holes.iter().any(|(first, last)| *first > before.0 && *last < after.0)
     }
 }
@@ -242,4 +242,11 @@ fn read_loss(row: Bytes) -> Result<Loss, Malformed> {
     };
     reader.finish("loss")?;
     Ok(Loss { turns, entries })
+}
+
+/// What the `vote.redb` of a folder says, for whoever only looks.
+pub(crate) fn promised(disk: &dyn Disk, folder: &Path) -> Result<Promises, Fault> {
+    let opened = PromiseFile::open(disk, folder)?;
+    let missing = || Fault::damaged(folder.join(NAME).display().to_string(), "the file is missing");
+    opened.map(|(file, _)| file.promises).ok_or_else(missing)
 }

@@ -63,6 +63,13 @@ impl StateFile {
         Ok((state, base, checkpoint))
     }
 
+    /// Opens a file to look at it, and verifies it whole.
+    pub(super) fn look(disk: &dyn Disk, folder: &Path) -> Result<StateFile, Fault> {
+        let (file, _) = DatabaseFile::open(disk, &folder.join(NAME), limits::STATE_CACHE_BYTES, true)?;
+        version::check(&file)?;
+        Ok(StateFile { file: Arc::new(file) })
+    }
+
     /// Makes an empty file that is not in the state's place yet: see [`StateFile::show`].
     pub(super) fn stage(disk: &dyn Disk, folder: &Path) -> Result<StateFile, Fault> {
         let file = DatabaseFile::create(disk, &folder.join(NAME), limits::STATE_CACHE_BYTES)?;

@@ -13,6 +13,7 @@
 
 mod base;
 mod checkpointer;
+mod copy;
 mod layers;
 mod transfer;
 
@@ -32,6 +33,7 @@ use crate::log::{GroupLog, LogId, OnFault};
 use base::StateFile;
 use layers::Layers;
 
+pub(crate) use copy::check;
 pub use transfer::{Dump, Install};
 
 /// When the state is checkpointed.
