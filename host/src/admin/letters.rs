@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use serde::Serialize;
 use tidemill_core::catalog;
 
+use super::extract::{Json, Path};
 use super::plugins::find;
 use super::problem::Problem;
 use crate::broker::Broker;
@@ -124,9 +123,8 @@ pub struct Discarded {
 pub async fn discard(
     State(broker): State<Arc<Broker>>,
     Path(name): Path<String>,
-    body: Result<Json<Which>, JsonRejection>,
+    Json(which): Json<Which>,
 ) -> Result<Json<Discarded>, Problem> {
-    let Json(which) = body?;
     let deployment = find(&broker, &name)?;
     for place in which.letters.iter().flatten() {
         if broker.plugins.letter(&deployment, *place)?.is_none() {
