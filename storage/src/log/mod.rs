@@ -20,6 +20,8 @@ mod chunk;
 mod cut;
 mod directory;
 mod entry;
+#[doc(hidden)]
+pub mod hostile;
 mod index;
 mod line;
 mod mark;

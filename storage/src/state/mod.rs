@@ -32,6 +32,8 @@ use crate::log::{GroupLog, LogId, OnFault};
 use base::StateFile;
 use layers::Layers;
 
+#[doc(hidden)]
+pub use base::hostile;
 pub use transfer::{Dump, Install};
 
 /// When the state is checkpointed.
