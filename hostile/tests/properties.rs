@@ -38,9 +38,7 @@ fn changed(seed: &[u8], changes: &[Change]) -> Vec<u8> {
     for change in changes {
         let length = bytes.len().max(1);
         match change {
-            Change::Flip(at, bits) => {
-                bytes.iter_mut().nth(at % length).into_iter().for_each(|byte| *byte ^= bits)
-            }
+            Change::Flip(at, bits) => bytes.get_mut(at % length).into_iter().for_each(|byte| *byte ^= bits),
             Change::Cut(at) => bytes.truncate(at % length),
             Change::Insert(at, more) => {
                 let at = at % (bytes.len() + 1);
@@ -55,7 +53,7 @@ fn changed(seed: &[u8], changes: &[Change]) -> Vec<u8> {
                 let extreme =
                     [[0; 4], [0xff; 4], [0x7f, 0xff, 0xff, 0xff], [0x80, 0, 0, 0]][usize::from(*which)];
                 for (place, byte) in extreme.into_iter().enumerate() {
-                    bytes.iter_mut().nth(at % length + place).into_iter().for_each(|old| *old = byte);
+                    bytes.get_mut(at % length + place).into_iter().for_each(|old| *old = byte);
                 }
             }
         }
