@@ -166,6 +166,21 @@ impl AdminApi {
     }
 }
 
+/// A name as a part of a path: whatever is in it, it names nothing else.
+pub fn part(name: &str) -> String {
+    use std::fmt::Write as _;
+    let mut part = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => part.push(char::from(byte)),
+            b'.' if name != "." && name != ".." => part.push('.'),
+            // Writing to a string cannot fail.
+            byte => drop(write!(part, "%{byte:02X}")),
+        }
+    }
+    part
+}
+
 fn read<T: DeserializeOwned>(answer: Answer) -> Result<T, Failure> {
     let answer = checked(answer)?;
     Ok(serde_json::from_slice(&answer.body).context("the broker's answer")?)

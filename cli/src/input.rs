@@ -11,6 +11,8 @@ const LINE_BYTES_MAX: u64 = 8 << 20;
 
 /// Lines, and how far one is in what they come from.
 pub struct Lines {
+    /// Where they come from, as it is said when they cannot be read.
+    name: String,
     reader: Box<dyn BufRead + Send>,
     number: u64,
 }
@@ -22,7 +24,11 @@ impl Lines {
     /// When the file cannot be opened.
     pub fn open(path: Option<&Path>) -> anyhow::Result<Lines> {
         let Some(path) = path else {
-            return Ok(Lines { reader: Box::new(BufReader::new(io::stdin())), number: 0 });
+            return Ok(Lines {
+                name: "standard input".to_owned(),
+                reader: Box::new(BufReader::new(io::stdin())),
+                number: 0,
+            });
         };
         let file = File::open(path).with_context(|| path.display().to_string())?;
         let reader: Box<dyn BufRead + Send> = if path.extension().is_some_and(|extension| extension == "zst")
@@ -31,7 +37,7 @@ impl Lines {
         } else {
             Box::new(BufReader::new(file))
         };
-        Ok(Lines { reader, number: 0 })
+        Ok(Lines { name: path.display().to_string(), reader, number: 0 })
     }
 
     /// The next line that is not empty, without its end; and its number, from 1.
@@ -41,7 +47,8 @@ impl Lines {
     pub fn next_line(&mut self) -> anyhow::Result<Option<(u64, Vec<u8>)>> {
         loop {
             let mut line = Vec::new();
-            let read = (&mut self.reader).take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut line)?;
+            let read = (&mut self.reader).take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut line);
+            let read = read.with_context(|| self.name.clone())?;
             if read == 0 {
                 return Ok(None);
             }

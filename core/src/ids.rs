@@ -128,6 +128,10 @@ impl std::str::FromStr for Digest {
             return Err(WHAT);
         }
         for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
+            // Rust's own reader takes a sign for a digit.
+            if !pair.iter().all(u8::is_ascii_hexdigit) {
+                return Err(WHAT);
+            }
             let hex = std::str::from_utf8(pair).map_err(|_| WHAT)?;
             *byte = u8::from_str_radix(hex, 16).map_err(|_| WHAT)?;
         }

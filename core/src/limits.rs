@@ -49,6 +49,17 @@ pub const DELETE_RECORDS_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Committed offsets that are looked at in one go, where somebody asks for all of a group's.
 pub const GROUP_OFFSETS_PAGE: usize = 1_000;
 
+/// How long the head of a request to the admin API may take, from the connection on, and the handshake before it.
+pub const ADMIN_HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
+/// A document that is sent to the admin API: a manifest as JSON, and room for many dead letters.
+pub const ADMIN_DOCUMENT_BYTES_MAX: usize = MIB;
+/// How long such a document may take to come in.
+pub const ADMIN_DOCUMENT_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long a component may take to come in.
+pub const ADMIN_COMPONENT_WAIT_MAX: Duration = Duration::from_secs(300);
+/// A client that has sent part of a frame and is silent for so long gets its stream ended.
+pub const FRAME_SILENCE_MAX: Duration = Duration::from_secs(10);
+
 // ---- topics ------------------------------------------------------------------------------------
 
 /// Partitions of one topic.
@@ -239,6 +250,10 @@ const ENTRY_OVERHEAD_MAX: usize = 4 * MIB;
 const _: () = assert!(
     FRAME_BYTES_MAX >= BATCH_BYTES_MAX + MIB,
     "a frame must hold the largest batch and what stands around it"
+);
+const _: () = assert!(
+    ADMIN_DOCUMENT_BYTES_MAX >= 8 * MANIFEST_BYTES_MAX,
+    "a document holds the largest manifest, whatever its letters take in JSON"
 );
 const _: () = assert!(
     ENTRY_BYTES_MAX >= STEP_OUTPUT_BYTES_MAX + STEP_STATE_BYTES_MAX + ENTRY_OVERHEAD_MAX,

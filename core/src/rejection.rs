@@ -75,6 +75,9 @@ pub enum Rejection {
     /// A topic's setting cannot be so, in words that name it.
     #[error("{0}")]
     Setting(String),
+    /// A group of topics that cannot be, in words.
+    #[error("affinity: {0}")]
+    Affinity(String),
     /// A request that contradicts itself, in words.
     #[error("{0}")]
     Invalid(String),
@@ -104,6 +107,18 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// The field of a request that it is about, where it is about one.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Rejection::Name(_) => Some("name"),
+            Rejection::Partitions { .. } => Some("partitions"),
+            Rejection::Affinity(_) => Some("affinity"),
+            // The words begin with its name.
+            Rejection::Setting(why) => why.split([':', ' ']).next(),
+            _ => None,
+        }
+    }
+
     /// What a client of Kafka's protocol is told.
     pub fn code(&self) -> ErrorCode {
         match self {
@@ -119,7 +134,7 @@ impl Rejection {
             Rejection::Name(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
             Rejection::Partitions { .. } => ErrorCode::INVALID_PARTITIONS,
             Rejection::Setting(_) => ErrorCode::INVALID_CONFIG,
-            Rejection::Invalid(_) => ErrorCode::INVALID_REQUEST,
+            Rejection::Invalid(_) | Rejection::Affinity(_) => ErrorCode::INVALID_REQUEST,
             Rejection::Exists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
             Rejection::Missing(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             Rejection::InUse(_) | Rejection::Limit(_) => ErrorCode::POLICY_VIOLATION,

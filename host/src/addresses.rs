@@ -1,9 +1,22 @@
 //! How clients reach the brokers, on each transport.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use parking_lot::RwLock;
 use tidemill_core::ids::BrokerId;
+
+/// Host and port of `host:port`, or of `[host]:port` where the host has colons itself.
+pub fn split(address: &str) -> Option<(String, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let host = match bare {
+        Some(host) => host.parse::<Ipv6Addr>().is_ok().then_some(host)?,
+        None => (!host.is_empty() && host.len() <= 255 && host.chars().all(legal)).then_some(host)?,
+    };
+    Some((host.to_owned(), port))
+}
 
 /// How a client reached us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +61,7 @@ impl Addresses {
 
     /// From now on clients of a transport are told this: what was configured, or where the broker listens.
     pub fn advertise(&self, transport: Transport, configured: Option<&str>, bound: SocketAddr) {
-        let split = configured.and_then(|address| {
-            let (host, port) = address.rsplit_once(':')?;
-            Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
-        });
-        let address = split.unwrap_or_else(|| (bound.ip().to_string(), bound.port()));
+        let address = configured.and_then(split).unwrap_or_else(|| (bound.ip().to_string(), bound.port()));
         let mut advertised = self.advertised.write();
         match transport {
             Transport::Quic => advertised.quic = Some(address),

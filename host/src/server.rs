@@ -124,7 +124,11 @@ pub async fn serve(
     let tls = Arc::new(Tls::open(&world, &folder, &addresses, &names, config.tls.as_ref())?);
     let watching = tls.clone().watch(world.clone(), metrics, stopped.clone());
     world.spawner.task("certificates", Box::pin(watching));
-    let quic = Quic::bind(config.listen.quic, &tls, &broker.identity.reset_key()?, world.clock.clone())?;
+    let quic = Quic::bind(config.listen.quic, &tls, &broker.identity.reset_key()?, world.clock.clone());
+    let quic = quic.map_err(|error| match error {
+        QuicError::Io(error) => failed("listen.quic", config.listen.quic, error),
+        error => error.into(),
+    })?;
     let quic_at = quic.address().map_err(|error| failed("listen.quic", config.listen.quic, error))?;
     broker.addresses.advertise(Transport::Quic, config.advertise.quic.as_deref(), quic_at);
     let (open, mut all_closed) = mpsc::channel::<()>(1);

@@ -12,6 +12,7 @@ mod crash_lab;
 mod demo;
 mod exactly_once;
 mod full_disk;
+mod fuzz;
 mod newcomer;
 mod plugins;
 mod polyglot;
@@ -40,6 +41,7 @@ enum Chore {
     Demo(demo::Demo),
     ExactlyOnce(exactly_once::ExactlyOnce),
     FullDisk(full_disk::FullDisk),
+    Fuzz(fuzz::Fuzz),
     Newcomer(newcomer::Newcomer),
     Polyglot(polyglot::Polyglot),
     Scale(scale::Scale),
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Chore::Demo(demo) => demo.run(),
         Chore::ExactlyOnce(chore) => chore.run(),
         Chore::FullDisk(chore) => chore.run(),
+        Chore::Fuzz(chore) => chore.run(),
         Chore::Newcomer(chore) => chore.run(),
         Chore::Polyglot(chore) => chore.run(),
         Chore::Scale(chore) => chore.run(),

@@ -15,7 +15,7 @@ use tidemill_core::catalog::TopicSettings;
 
 use super::plugin::FromFiles;
 use super::topic::text;
-use crate::admin_api::AdminApi;
+use crate::admin_api::{AdminApi, part};
 use crate::contexts::Contexts;
 use crate::exit::Failure;
 use crate::output::{self, Format};
@@ -132,7 +132,7 @@ enum Change {
 }
 
 async fn apply_topic(api: &AdminApi, topic: &Topic, dry: bool) -> Result<Change, Failure> {
-    let path = format!("/v1/topics/{}", topic.name);
+    let path = format!("/v1/topics/{}", part(&topic.name));
     if let Some(known) = api.find::<Value>(&path).await? {
         let mut differences = Vec::new();
         let mut compare = |what: &str, is: &Value, wanted: Value| {
@@ -156,7 +156,7 @@ async fn apply_topic(api: &AdminApi, topic: &Topic, dry: bool) -> Result<Change,
 }
 
 async fn apply_plugin(api: &AdminApi, plugin: &FromFiles, dry: bool) -> Result<Change, Failure> {
-    let path = format!("/v1/plugins/{}", plugin.manifest.name);
+    let path = format!("/v1/plugins/{}", part(&plugin.manifest.name));
     let known = api.find::<Value>(&path).await?;
     let deployed = match (dry, &known) {
         // What it reads may be among what the same run would make.

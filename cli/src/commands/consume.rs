@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
@@ -48,7 +48,7 @@ impl Consume {
     /// [`Failure`] when the topic or an offset is not there, or the broker cannot be reached.
     pub async fn run(self, context: Option<&str>) -> Result<(), Failure> {
         let start = match (&self.from_time, self.offset) {
-            (Some(time), _) => Start::Time(millis(time)?),
+            (Some(time), _) => Start::Time(millis(time).with_context(|| format!("--from-time {time}"))?),
             (None, Some(offset)) => Start::Offset(Offset(offset)),
             (None, None) if self.from_beginning => Start::Beginning,
             (None, None) => Start::End,

@@ -1,8 +1,9 @@
 //! `context`: which broker the other commands speak to, and as whom.
 
+use std::fs::File;
 use std::path::PathBuf;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 
 use crate::contexts::{Context, Contexts};
@@ -67,7 +68,8 @@ impl Command {
             }
             Command::Add(add) => {
                 let absolute = |path: PathBuf| {
-                    std::path::absolute(&path).map_err(|error| Failure::Configuration(error.into()))
+                    let found = File::open(&path).and_then(|_| std::path::absolute(&path));
+                    found.with_context(|| path.display().to_string()).map_err(Failure::Configuration)
                 };
                 let context = Context {
                     broker: add.broker,

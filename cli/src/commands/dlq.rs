@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::topic::text;
-use crate::admin_api::AdminApi;
+use crate::admin_api::{AdminApi, part};
 use crate::ask::agreed;
 use crate::contexts::Contexts;
 use crate::exit::Failure;
@@ -116,7 +116,7 @@ async fn list(api: &AdminApi, plugin: Option<String>, format: Format) -> Result<
     };
     let mut all: Vec<Value> = Vec::new();
     for name in names {
-        all.push(api.get(&format!("/v1/plugins/{name}/dlq")).await?);
+        all.push(api.get(&format!("/v1/plugins/{}/dlq", part(&name))).await?);
     }
     if format == Format::Json {
         return Ok(output::json(&all)?);
@@ -156,7 +156,7 @@ async fn show(
     (partition, offset): (u32, u64),
     format: Format,
 ) -> Result<(), Failure> {
-    let letter: Value = api.get(&format!("/v1/plugins/{plugin}/dlq/{partition}/{offset}")).await?;
+    let letter: Value = api.get(&format!("/v1/plugins/{}/dlq/{partition}/{offset}", part(plugin))).await?;
     if format == Format::Json {
         return Ok(output::json(&letter)?);
     }
@@ -191,7 +191,7 @@ impl Discard {
         let (document, what) = self.chosen.told(plugin);
         let question = format!("{what} are discarded: nobody is told of them any more.\n");
         agreed(&question, self.yes)?;
-        let done: Value = api.post(&format!("/v1/plugins/{plugin}/dlq/discard"), &document).await?;
+        let done: Value = api.post(&format!("/v1/plugins/{}/dlq/discard", part(plugin)), &document).await?;
         match format {
             Format::Json => output::json(&done)?,
             Format::Table => println!("discarded {}", text(&done["discarded"])),

@@ -23,7 +23,7 @@ use tidemill_plugin_build::{Order, Toolchain};
 
 use super::topic::text;
 use super::verify;
-use crate::admin_api::AdminApi;
+use crate::admin_api::{AdminApi, part};
 use crate::contexts::Contexts;
 use crate::exit::Failure;
 use crate::output::{self, Format};
@@ -245,7 +245,7 @@ fn condition(plugin: &Value) -> String {
 }
 
 async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Failure> {
-    let plugin: Value = api.get(&format!("/v1/plugins/{name}")).await?;
+    let plugin: Value = api.get(&format!("/v1/plugins/{}", part(name))).await?;
     if format == Format::Json {
         return Ok(output::json(&plugin)?);
     }

@@ -64,7 +64,7 @@ impl Sources {
                 fs::read_to_string(path).with_context(|| name.clone()).map_err(Failure::Configuration)?;
             layers.file(&name, &text);
         }
-        layers.environment(std::env::vars());
+        layers.environment(std::env::vars_os());
         for setting in &self.settings {
             let pair = setting.split_once('=');
             let (key, value) =
@@ -112,7 +112,12 @@ impl Serve {
         let served = tasks.block_on(server::serve(config, world, tools, log, started, stop));
         // All is durable, or nothing is to be touched any more: a guest that is still at work is not waited for.
         guests.shutdown_background();
-        tasks.shutdown_background();
+        if served.is_ok() {
+            tasks.shutdown_background();
+        } else {
+            // What was opened before it failed has threads that still wait on these tasks: the process ends under them.
+            std::mem::forget(tasks);
+        }
         match served {
             Ok(()) => Ok(()),
             Err(ServeError::Fault(fault)) => {

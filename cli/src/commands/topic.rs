@@ -1,11 +1,11 @@
 //! `topic`: create, list, describe, alter, trim, delete.
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::produce::millis;
-use crate::admin_api::AdminApi;
+use crate::admin_api::{AdminApi, part};
 use crate::ask;
 use crate::contexts::Contexts;
 use crate::exit::Failure;
@@ -107,7 +107,8 @@ pub struct Trim {
 
 impl Trim {
     fn document(&self) -> Result<Value, Failure> {
-        let time = self.before_time.as_deref().map(millis).transpose()?;
+        let read = |time: &str| millis(time).with_context(|| format!("--before-time {time}"));
+        let time = self.before_time.as_deref().map(read).transpose()?;
         Ok(match time {
             Some(time) => json!({ "partition": self.partition, "before-time-ms": time }),
             None => json!({ "partition": self.partition, "before-offset": self.before_offset }),
@@ -141,7 +142,7 @@ impl Topic {
                 }
             }
             Topic::Trim(trim) => {
-                let path = format!("/v1/topics/{}/trim", trim.name);
+                let path = format!("/v1/topics/{}/trim", part(&trim.name));
                 let trimmed: Value = api.post(&path, &trim.document()?).await?;
                 match format {
                     Format::Json => output::json(&trimmed)?,
@@ -155,7 +156,7 @@ impl Topic {
                 }
             }
             Topic::Alter(alter) => {
-                let path = format!("/v1/topics/{}/settings", alter.name);
+                let path = format!("/v1/topics/{}/settings", part(&alter.name));
                 let altered: Value = api.patch(&path, &alter.document()?).await?;
                 match format {
                     Format::Json => output::json(&altered)?,
@@ -165,7 +166,7 @@ impl Topic {
             Topic::Delete { name, yes } => {
                 let question = format!("All records of topic {name} go, for good.\n");
                 ask::agreed(&question, yes)?;
-                let deleted: Value = api.delete(&format!("/v1/topics/{name}")).await?;
+                let deleted: Value = api.delete(&format!("/v1/topics/{}", part(&name))).await?;
                 match format {
                     Format::Json => output::json(&deleted)?,
                     Format::Table => println!("deleted {name}"),
@@ -191,7 +192,7 @@ impl Topic {
 }
 
 async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Failure> {
-    let topic: Value = api.get(&format!("/v1/topics/{name}")).await?;
+    let topic: Value = api.get(&format!("/v1/topics/{}", part(name))).await?;
     if format == Format::Json {
         return Ok(output::json(&topic)?);
     }

@@ -24,7 +24,7 @@ use tidemill_protocol::ids::{Partition, Position, TopicId};
 use tidemill_runtime::{CodeOptions, Compiler, InProcess, Runtime, RuntimeOptions};
 
 use super::consume::text;
-use crate::admin_api::AdminApi;
+use crate::admin_api::{AdminApi, part};
 use crate::exit::Failure;
 use crate::output::{self, Format};
 
@@ -219,7 +219,8 @@ async fn read_state(api: &AdminApi, plugin: &str, partition: u64) -> Result<BTre
     let mut after = None::<String>;
     loop {
         let behind = after.map(|after| format!("?after={after}")).unwrap_or_default();
-        let page: Page = api.get(&format!("/v1/plugins/{plugin}/tasks/{partition}/state{behind}")).await?;
+        let page: Page =
+            api.get(&format!("/v1/plugins/{}/tasks/{partition}/state{behind}", part(plugin))).await?;
         for (key, value) in page.rows {
             let bytes = |text: &str| HEXLOWER.decode(text.as_bytes()).context("a row of a state");
             state.insert(bytes(&key)?.into(), bytes(&value)?.into());

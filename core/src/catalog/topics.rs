@@ -139,7 +139,10 @@ pub(super) fn plan(
     let mut joined = match &new.affinity {
         Some(name) => match group(view, &new.tenant, name)? {
             Some(known) => known,
-            None => open_group(view, new, name.clone(), false)?,
+            None => match refused_group(name) {
+                Some(rejection) => return reject(rejection),
+                None => open_group(view, new, name.clone(), false)?,
+            },
         },
         None => default_group(view, new)?,
     };
@@ -163,6 +166,22 @@ pub(super) fn plan(
     Ok(Ok((row, joined)))
 }
 
+/// How the names of default groups begin.
+const DEFAULT_GROUP: &str = "default-";
+
+/// Why nobody may open a group of this name. The default groups' names are the catalog's own: another of such a name
+/// would be in the place of one that is to come.
+fn refused_group(name: &str) -> Option<Rejection> {
+    if let Err(error) = TopicName::new(name) {
+        return Some(Rejection::Affinity(format!("{name:?} is no name for a group: {error}")));
+    }
+    name.starts_with(DEFAULT_GROUP).then(|| {
+        Rejection::Affinity(format!(
+            "there is no group {name}, and {DEFAULT_GROUP:?} begins the names of default groups only"
+        ))
+    })
+}
+
 /// The tenant's open default group of the topic's partition count, or the next one.
 fn default_group(view: &dyn View, new: &NewTopic) -> Result<GroupRow, Fault> {
     let mut defaults = 0;
@@ -175,7 +194,7 @@ fn default_group(view: &dyn View, new: &NewTopic) -> Result<GroupRow, Fault> {
             defaults += 1;
         }
     }
-    open_group(view, new, format!("default-{}-{defaults}", new.partitions), true)
+    open_group(view, new, format!("{DEFAULT_GROUP}{}-{defaults}", new.partitions), true)
 }
 
 fn open_group(view: &dyn View, new: &NewTopic, name: String, is_default: bool) -> Result<GroupRow, Fault> {

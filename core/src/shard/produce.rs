@@ -103,7 +103,13 @@ fn judge(head: &dyn View, produced: &Produced) -> Result<Verdict, Fault> {
         Some(producer) if first == producer.last_sequence.plus(1) => Ok(append),
         Some(producer) => match find_recent(head, produced, &producer)? {
             Some(recent) => Ok(Verdict::Duplicate { base_offset: recent.base_offset }),
-            None if is_before(first, producer.last_sequence) => refuse(Rejection::LongWritten(first)),
+            // All of it: of one that reaches beyond the last, nobody may say that it was written.
+            None if [first, header.last_sequence()]
+                .iter()
+                .all(|it| is_before(*it, producer.last_sequence)) =>
+            {
+                refuse(Rejection::LongWritten(first))
+            }
             None => refuse(Rejection::OutOfOrder { expected: producer.last_sequence.plus(1), found: first }),
         },
     }

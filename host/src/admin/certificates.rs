@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::{Extension, Json};
 use serde::Serialize;
 
+use super::extract::Json;
 use super::problem::Problem;
 use crate::broker::Broker;
 use crate::tls::{Looked, Tls, WARN_BEFORE};

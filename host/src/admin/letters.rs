@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use tidemill_core::catalog::{self, Deployment};
 
+use super::extract::{Json, Path};
 use super::plugins::find;
 use super::problem::Problem;
 use crate::broker::Broker;
@@ -134,9 +133,8 @@ fn are_there(broker: &Broker, deployment: &Deployment, which: &Which) -> Result<
 pub async fn discard(
     State(broker): State<Arc<Broker>>,
     Path(name): Path<String>,
-    body: Result<Json<Which>, JsonRejection>,
+    Json(which): Json<Which>,
 ) -> Result<Json<Discarded>, Problem> {
-    let Json(which) = body?;
     let deployment = find(&broker, &name)?;
     are_there(&broker, &deployment, &which)?;
     let discarded = broker.plugins.discard_letters(&deployment, &which).await.map_err(Unchanged::from)?;

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use tidemill_core::manifest::StartAt;
 
 use super::TENANT;
+use super::extract::{Json, Path};
 use super::plugins::{PluginView, answer};
 use super::problem::Problem;
 use crate::broker::Broker;
@@ -50,9 +49,8 @@ pub struct Reset {
 pub async fn reset(
     State(broker): State<Arc<Broker>>,
     Path(name): Path<String>,
-    body: Result<Json<Reset>, JsonRejection>,
+    Json(Reset { to, fresh_state }): Json<Reset>,
 ) -> Result<Json<PluginView>, Problem> {
-    let Json(Reset { to, fresh_state }) = body?;
     answer(&broker, broker.plugins.reset(TENANT, &name, &to, fresh_state).await?)
 }
 

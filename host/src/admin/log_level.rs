@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::JsonRejection;
-use axum::{Extension, Json};
+use axum::Extension;
 use serde::{Deserialize, Serialize};
 
+use super::extract::Json;
 use super::problem::Problem;
 
 /// What the process logs.
@@ -39,9 +39,8 @@ pub async fn show(Extension(log): Extension<Arc<dyn LogFilter>>) -> Json<Level> 
 /// Changes it.
 pub async fn change(
     Extension(log): Extension<Arc<dyn LogFilter>>,
-    body: Result<Json<Level>, JsonRejection>,
+    Json(Level { filter }): Json<Level>,
 ) -> Result<Json<Level>, Problem> {
-    let Json(Level { filter }) = body?;
     let before = log.get();
     log.set(&filter).map_err(|why| Problem::invalid(format!("filter: {why}")).with("filter", why))?;
     tracing::info!(before, filter, "the log's filter was changed");

@@ -4,12 +4,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use futures_util::future::select;
 use serde::{Deserialize, Serialize};
 use tidemill_core::limits;
 
+use super::extract::{Json, Path, Query};
 use super::plugins::find;
 use super::problem::Problem;
 use crate::broker::Broker;

@@ -14,10 +14,12 @@
 //! | `/v1/log-level` | [`log_level`] |
 //! | `/healthz`, `/readyz`, `/metrics`, on a listener of their own | [`health`] |
 //!
-//! What goes wrong is told as a [`problem`] document.
+//! What goes wrong is told as a [`problem`] document; what a request brings is read by [`extract`], which names what is
+//! wrong with it.
 
 pub mod backups;
 pub mod certificates;
+mod extract;
 pub mod health;
 pub mod letters;
 pub mod lifecycle;
@@ -34,8 +36,8 @@ use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, patch, post, put};
-use axum::{Extension, Json, Router};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use axum::{Extension, Router};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use tidemill_core::catalog::{self, DEFAULT_TENANT};
@@ -47,6 +49,10 @@ use tokio_rustls::TlsAcceptor;
 use crate::backup::restore::Restored;
 use crate::broker::Broker;
 use crate::tls::{ALPN_ADMIN, Tls, TlsError};
+#[doc(hidden)]
+pub use extract::hostile;
+
+use extract::Json;
 use log_level::LogFilter;
 use problem::Problem;
 
@@ -79,7 +85,7 @@ impl Admin {
         mut stop: watch::Receiver<bool>,
     ) -> Result<impl Future<Output = ()> + Send + 'static, TlsError> {
         let acceptor = TlsAcceptor::from(Arc::new(self.tls.server(ALPN_ADMIN)?));
-        let spawner = self.broker.world.spawner.clone();
+        let (spawner, clock) = (self.broker.world.spawner.clone(), self.broker.world.clock.clone());
         let router = router(self.broker).layer(Extension(self.log)).layer(Extension(self.tls));
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         Ok(async move {
@@ -90,13 +96,19 @@ impl Admin {
                 };
                 let Ok((connection, _)) = accepted else { continue };
                 let Ok(place) = room.clone().try_acquire_owned() else { continue };
-                let (acceptor, router) = (acceptor.clone(), router.clone());
+                let (acceptor, router, clock) = (acceptor.clone(), router.clone(), clock.clone());
                 let mut stop = stop.clone();
                 let serving = async move {
-                    let Ok(connection) = acceptor.accept(connection).await else { return };
+                    // Who is silent before it has said who it is holds its place no longer than this.
+                    let connection = tokio::select! {
+                        accepted = acceptor.accept(connection) => accepted,
+                        () = clock.sleep(limits::ADMIN_HEAD_WAIT_MAX) => return,
+                    };
+                    let Ok(connection) = connection else { return };
                     let service = TowerToHyperService::new(router);
                     let mut http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                    http.http1().half_close(true);
+                    http.http1().half_close(true).timer(TokioTimer::new());
+                    http.http1().header_read_timeout(limits::ADMIN_HEAD_WAIT_MAX);
                     let serving = http.serve_connection(TokioIo::new(connection), service);
                     tokio::pin!(serving);
                     tokio::select! {
@@ -147,7 +159,8 @@ fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/shards", get(shards::list))
         .route("/v1/shards/{shard}/log", get(shards::log))
         .fallback(|| async { Problem::not_found("there is no such path") })
-        .layer(DefaultBodyLimit::max(limits::COMPONENT_BYTES_MAX + 1))
+        .method_not_allowed_fallback(|| async { Problem::method() })
+        .layer(DefaultBodyLimit::disable())
         .with_state(broker)
 }
 

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
@@ -16,6 +14,7 @@ use tidemill_core::tables::{Key, View, end_of_prefix};
 use tidemill_protocol::ids::Partition;
 
 use super::TENANT;
+use super::extract::{Component, Json, Path, Query};
 use super::problem::Problem;
 use crate::broker::Broker;
 use crate::catalog::Unchanged;
@@ -92,7 +91,7 @@ fn view(broker: &Broker, deployment: &Deployment) -> Result<PluginView, Problem>
 pub async fn upload(
     State(broker): State<Arc<Broker>>,
     Path(digest): Path<String>,
-    body: Bytes,
+    Component(body): Component,
 ) -> Result<StatusCode, Problem> {
     broker.reserve.check().map_err(Unchanged::from)?;
     broker.plugins.components.put(read_digest(&digest)?, &body)?;
@@ -112,9 +111,8 @@ pub async fn download(
 /// Deploys a plugin; answers once every task runs.
 pub async fn deploy(
     State(broker): State<Arc<Broker>>,
-    body: Result<Json<Deploy>, JsonRejection>,
+    Json(Deploy { manifest, digest }): Json<Deploy>,
 ) -> Result<Json<PluginView>, Problem> {
-    let Json(Deploy { manifest, digest }) = body?;
     let deployed = broker.plugins.deploy(TENANT, manifest, read_digest(&digest)?, false).await?;
     answer(&broker, deployed)
 }
@@ -122,9 +120,8 @@ pub async fn deploy(
 /// Says what a deployment would come to.
 pub async fn check(
     State(broker): State<Arc<Broker>>,
-    body: Result<Json<Deploy>, JsonRejection>,
+    Json(Deploy { manifest, digest }): Json<Deploy>,
 ) -> Result<Json<PluginView>, Problem> {
-    let Json(Deploy { manifest, digest }) = body?;
     let deployed = broker.plugins.deploy(TENANT, manifest, read_digest(&digest)?, true).await?;
     answer(&broker, deployed)
 }
@@ -220,7 +217,7 @@ pub async fn state(
 /// What a field says in hexadecimal.
 fn bytes(field: &str, digits: Option<&str>) -> Result<Option<Vec<u8>>, Problem> {
     let decoded = digits.map(|digits| HEXLOWER.decode(digits.as_bytes())).transpose();
-    decoded.map_err(|_| Problem::invalid(format!("{field}: not hexadecimal")))
+    decoded.map_err(|_| Problem::field(field, "it is not hexadecimal, in small letters"))
 }
 
 pub(super) fn find(broker: &Broker, name: &str) -> Result<Deployment, Problem> {
@@ -229,5 +226,5 @@ pub(super) fn find(broker: &Broker, name: &str) -> Result<Deployment, Problem> {
 }
 
 fn read_digest(text: &str) -> Result<Digest, Problem> {
-    text.parse().map_err(|why: &str| Problem::invalid(why))
+    text.parse().map_err(|why: &str| Problem::field("digest", why))
 }

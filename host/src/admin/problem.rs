@@ -1,7 +1,8 @@
 //! Problems, as RFC 9457 has them: what is wrong, with which field, and whether trying again may help.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -70,6 +71,57 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, "Invalid request", ErrorCode::INVALID_REQUEST, detail)
     }
 
+    /// A field of the request makes no sense; the field is part of the words, too.
+    pub fn field(field: impl Into<String>, why: impl Into<String>) -> Problem {
+        let (field, why) = (field.into(), why.into());
+        Problem::invalid(format!("{field}: {why}")).with(field, why)
+    }
+
+    /// The path is there, and not for this method.
+    pub(super) fn method() -> Problem {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let why = "this path has others: the header `allow` names them";
+        Problem::new(status, "Method not allowed", ErrorCode::INVALID_REQUEST, format!("method: {why}"))
+            .with("method", why)
+    }
+
+    /// The body is no JSON by its own word.
+    pub(super) fn media_type() -> Problem {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        let why = "it must be application/json";
+        Problem::new(
+            status,
+            "Media type not supported",
+            ErrorCode::INVALID_REQUEST,
+            format!("content-type: {why}"),
+        )
+        .with("content-type", why)
+    }
+
+    /// Something is larger than it may be.
+    pub(super) fn too_large(field: &str, most: usize) -> Problem {
+        let why = format!("it has more than {most} bytes, and nothing raises the limit");
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "Too large",
+            ErrorCode::MESSAGE_TOO_LARGE,
+            format!("{field}: {why}"),
+        )
+        .with(field, why)
+    }
+
+    /// The body did not come in.
+    pub(super) fn too_slow(wait: Duration) -> Problem {
+        let why = format!("it did not come in within {} s", wait.as_secs());
+        let problem = Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "Too slow",
+            ErrorCode::REQUEST_TIMED_OUT,
+            format!("body: {why}"),
+        );
+        Problem { outcome: Outcome::NotApplied.to_string(), ..problem }.with("body", why)
+    }
+
     /// The request makes sense, and what it brings does not do.
     pub(super) fn unprocessable(title: &'static str, detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, title, ErrorCode::INVALID_CONFIG, detail)
@@ -96,12 +148,6 @@ impl From<Fault> for Problem {
     }
 }
 
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Problem {
-        Problem::invalid(rejection.body_text())
-    }
-}
-
 impl From<Unchanged> for Problem {
     fn from(unchanged: Unchanged) -> Problem {
         let detail = unchanged.to_string();
@@ -115,7 +161,11 @@ impl From<Unchanged> for Problem {
                     Rejection::Limit(_) => (StatusCode::FORBIDDEN, "Limit reached"),
                     _ => (StatusCode::BAD_REQUEST, "Invalid request"),
                 };
-                Problem::new(status, title, rejection.code(), detail)
+                let problem = Problem::new(status, title, rejection.code(), detail.clone());
+                match rejection.field() {
+                    Some(field) => problem.with(field, detail),
+                    None => problem,
+                }
             }
             Unchanged::Refused(Refused::Fault(fault)) => fault.into(),
             Unchanged::Refused(refused @ (Refused::NotLeader | Refused::Unknown)) => {

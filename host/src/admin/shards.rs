@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tidemill_core::catalog;
 use tidemill_protocol::primitive::Writer;
 use tidemill_storage::log::Payload;
 
+use super::extract::{Json, Path, Query};
 use super::problem::Problem;
 use crate::broker::Broker;
 

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tidemill_core::catalog::settings::Shown;
@@ -14,6 +12,7 @@ use tidemill_core::shard::trim::Trim;
 use tidemill_protocol::ids::{Partition, TopicPartition};
 
 use super::TENANT;
+use super::extract::{Json, Path, Query};
 use super::problem::Problem;
 use crate::broker::Broker;
 use crate::catalog::Unchanged;
@@ -120,9 +119,8 @@ pub async fn describe(
 pub async fn create(
     State(broker): State<Arc<Broker>>,
     Query(how): Query<How>,
-    body: Result<Json<NewTopic>, JsonRejection>,
+    Json(new): Json<NewTopic>,
 ) -> Result<(StatusCode, Json<TopicView>), Problem> {
-    let Json(new) = body?;
     let wanted = Wanted {
         tenant: TENANT.to_owned(),
         name: new.name,
@@ -144,9 +142,8 @@ pub async fn alter(
     State(broker): State<Arc<Broker>>,
     Path(name): Path<String>,
     Query(how): Query<How>,
-    body: Result<Json<BTreeMap<String, Option<String>>>, JsonRejection>,
+    Json(changes): Json<BTreeMap<String, Option<String>>>,
 ) -> Result<Json<TopicView>, Problem> {
-    let Json(changes) = body?;
     let changes: Vec<_> = changes.into_iter().collect();
     let of = (TENANT, name.as_str());
     let row = topics::alter(&broker.catalog, &broker.shards, of, &changes, how.dry_run).await?;
@@ -187,9 +184,8 @@ pub struct Trimmed {
 pub async fn trim(
     State(broker): State<Arc<Broker>>,
     Path(name): Path<String>,
-    body: Result<Json<TrimTo>, JsonRejection>,
+    Json(wanted): Json<TrimTo>,
 ) -> Result<Json<Trimmed>, Problem> {
-    let Json(wanted) = body?;
     let found = broker.catalog.topics().find(&broker.catalog.view(), TENANT, &name)?;
     let found = found.ok_or_else(|| Problem::not_found(format!("there is no topic {name}")))?;
     let missing = || Problem::not_found(format!("topic {name} has no partition {}", wanted.partition));
@@ -203,7 +199,7 @@ pub async fn trim(
             let found = offsets::find(shard, at, Moment::Time(time))?;
             found.map_or(row.end, |found| found.offset).0
         }
-        _ => return Err(Problem::invalid("say either before-offset or before-time-ms")),
+        _ => return Err(Problem::field("before-offset", "say either it or before-time-ms")),
     };
     let trim = Trim { topic: at.topic, partition: at.partition.0, before };
     let verdicts = shard.trim(&[trim]).await.map_err(Unchanged::Refused)?;

@@ -1,6 +1,7 @@
 //! The sources of settings, one over the other, each value with its origin.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::num::NonZero;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use super::settings::{SETTINGS, find};
 use super::value::Value;
 use super::{Advertise, Cluster, Config, Listen, Log, LogFormat, PairFiles, Plugins, Storage};
+use crate::addresses::split;
 
 /// Where a value comes from. A later one lies over an earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,13 +90,18 @@ impl Layers {
     }
 
     /// Lays the environment's variables over what is there.
-    pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) -> &mut Self {
+    pub fn environment(&mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) -> &mut Self {
         for (name, value) in variables {
+            // What is not ours may be any bytes.
+            let Some(name) = name.to_str() else { continue };
             if let Some(rest) = name.strip_prefix(PREFIX)
-                && !NOT_SETTINGS.contains(&name.as_str())
+                && !NOT_SETTINGS.contains(&name)
             {
                 let key = rest.to_ascii_lowercase().replace("__", ".").replace('_', "-");
-                self.set(Origin::Environment, &key, &value);
+                match value.to_str() {
+                    Some(value) => self.set(Origin::Environment, &key, value),
+                    None => self.errors.push(format!("{key} ({}): it is not UTF-8", Origin::Environment)),
+                }
             }
         }
         self
@@ -143,6 +150,12 @@ impl Layers {
             errors.push(format!(
                 "listen.tcp: {tcp} is not on loopback, and plain TCP has neither TLS nor identity"
             ));
+        }
+        for key in ["advertise.quic", "advertise.tcp"] {
+            let address = self.text(key);
+            if !address.is_empty() && split(&address).is_none() {
+                errors.push(format!("{key}: {address:?} is no host:port"));
+            }
         }
         if self.text("tls.certificate").is_empty() != self.text("tls.key").is_empty() {
             errors.push("tls.certificate and tls.key belong together: set both, or neither".to_owned());

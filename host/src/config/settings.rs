@@ -1,5 +1,7 @@
 //! Every setting, once: its key, what it may be, its default, what it means.
 
+use std::time::Duration;
+
 use tidemill_core::limits;
 
 use super::value::{Kind, Value};
@@ -93,11 +95,16 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "storage.retention-interval",
-        Kind::Duration,
+        Kind::Duration { least: Duration::from_millis(100) },
         "5m",
         "How often it is looked for records that have expired (retention.ms, retention.bytes), and for disk to give back.",
     ),
-    setting("storage.segment-age", Kind::Duration, "1h", "Age after which a segment is sealed."),
+    setting(
+        "storage.segment-age",
+        Kind::Duration { least: Duration::from_secs(1) },
+        "1h",
+        "Age after which a segment is sealed.",
+    ),
     setting(
         "storage.segment-bytes",
         Kind::Bytes { least: 1 << 20 },

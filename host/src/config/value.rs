@@ -14,9 +14,12 @@ pub(super) enum Kind {
     OptionalAddress,
     Number { least: u64, most: u64 },
     Bytes { least: u64 },
-    Duration,
+    Duration { least: Duration },
     Choice(&'static [&'static str]),
 }
+
+/// Longer than any broker lives, and short enough that no clock runs over.
+const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// What a setting is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +48,11 @@ impl Kind {
                 let bytes = read_bytes(text).filter(|bytes| *bytes >= least);
                 Value::Number(bytes.ok_or_else(wrong)?)
             }
-            Kind::Duration => Value::Duration(humantime::parse_duration(text).map_err(|_| wrong())?),
+            Kind::Duration { least } => {
+                let duration = humantime::parse_duration(text).ok();
+                let duration = duration.filter(|duration| (least..=DURATION_MAX).contains(duration));
+                Value::Duration(duration.ok_or_else(wrong)?)
+            }
             Kind::Choice(choices) if choices.contains(&text) => Value::Text(text.to_owned()),
             Kind::Choice(_) => return Err(wrong()),
         })
@@ -61,7 +68,9 @@ impl fmt::Display for Kind {
             Kind::OptionalAddress => f.write_str("an address such as 127.0.0.1:9092, or nothing"),
             Kind::Number { least, most } => write!(f, "a number from {least} to {most}"),
             Kind::Bytes { least } => write!(f, "a size such as 128MiB, at least {least} bytes"),
-            Kind::Duration => f.write_str("a duration such as 90s or 1h"),
+            Kind::Duration { least } => {
+                write!(f, "a duration such as 90s or 1h, at least {}", humantime::format_duration(*least))
+            }
             Kind::Choice(choices) => write!(f, "one of {}", choices.join(", ")),
         }
     }

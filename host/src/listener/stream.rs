@@ -47,6 +47,12 @@ pub async fn serve(
         let read = tokio::select! {
             read = receive.read(&mut buffer) => read,
             _ = stop.wait_for(|stop| *stop) => return,
+            // Between frames a client may be silent as long as it likes.
+            () = requests.world.clock.sleep(limits::FRAME_SILENCE_MAX), if frames.pending() > 0 => {
+                let (bytes, transport) = (frames.pending(), session.transport.name());
+                tracing::warn!(bytes, transport, "ends a stream: the rest of a frame does not come");
+                return;
+            }
         };
         let read = match read {
             Ok(0) | Err(_) => return,

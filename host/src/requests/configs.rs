@@ -1,5 +1,7 @@
 //! Settings of topics, as Kafka's clients describe and alter them; and partitions, of which no topic gets more.
 
+use std::collections::BTreeSet;
+
 use tidemill_core::catalog::settings::{Kind, Shown};
 use tidemill_protocol::api::messages::create_partitions_response::CreatePartitionsTopicResult;
 use tidemill_protocol::api::messages::describe_configs_request::DescribeConfigsResource;
@@ -15,7 +17,7 @@ use tidemill_protocol::api::messages::{
 use tidemill_protocol::api::{Response, StrBytes};
 use tidemill_protocol::error::ErrorCode;
 
-use super::{Requests, Session, code_of_unchanged};
+use super::{Requests, Session, code_of_unchanged, words};
 use crate::topics;
 
 /// Kafka's number for a topic, among the things that have settings.
@@ -38,9 +40,7 @@ pub fn describe(requests: &Requests, session: &Session, request: DescribeConfigs
             .with_resource_name(resource.resource_name.clone());
         match described(requests, session, &resource, with_synonyms) {
             Ok(configs) => result.with_configs(configs),
-            Err((code, why)) => {
-                result.with_error_code(code.0).with_error_message(Some(StrBytes::from_string(why)))
-            }
+            Err((code, why)) => result.with_error_code(code.0).with_error_message(words(why)),
         }
     });
     Response::DescribeConfigs(DescribeConfigsResponse::default().with_results(results.collect()))
@@ -110,9 +110,7 @@ pub async fn alter(
             .with_resource_name(resource.resource_name.clone());
         responses.push(match altered(requests, session, &resource, request.validate_only).await {
             Ok(()) => response,
-            Err((code, why)) => {
-                response.with_error_code(code.0).with_error_message(Some(StrBytes::from_string(why)))
-            }
+            Err((code, why)) => response.with_error_code(code.0).with_error_message(words(why)),
         });
     }
     let answer = IncrementalAlterConfigsResponse::default().with_responses(responses);
@@ -127,7 +125,11 @@ async fn altered(
 ) -> Result<(), Refused> {
     check_kind(resource.resource_type)?;
     let mut changes = Vec::new();
+    let mut seen = BTreeSet::new();
     for config in &resource.configs {
+        if !seen.insert(&*config.name) {
+            return Err((ErrorCode::INVALID_REQUEST, format!("{}: it is named twice", &*config.name)));
+        }
         let value = match (config.config_operation, &config.value) {
             (SET, Some(value)) => Some(value.to_string()),
             (SET, None) => return Err((ErrorCode::INVALID_CONFIG, format!("{}: no value", &*config.name))),
@@ -163,7 +165,7 @@ pub fn create_partitions(request: CreatePartitionsRequest) -> Response {
         CreatePartitionsTopicResult::default()
             .with_name(topic.name)
             .with_error_code(ErrorCode::INVALID_PARTITIONS.0)
-            .with_error_message(Some(StrBytes::from_string(why)))
+            .with_error_message(words(why))
     });
     Response::CreatePartitions(CreatePartitionsResponse::default().with_results(results.collect()))
 }

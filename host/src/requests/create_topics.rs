@@ -4,10 +4,10 @@ use tidemill_core::catalog::{TopicRow, TopicSettings};
 use tidemill_protocol::api::messages::create_topics_request::CreatableTopic;
 use tidemill_protocol::api::messages::create_topics_response::CreatableTopicResult;
 use tidemill_protocol::api::messages::{CreateTopicsRequest, CreateTopicsResponse};
-use tidemill_protocol::api::{Response, StrBytes, uuid};
+use tidemill_protocol::api::{Response, uuid};
 use tidemill_protocol::error::ErrorCode;
 
-use super::{Requests, Session, code_of_unchanged};
+use super::{Requests, Session, code_of_unchanged, words};
 use crate::catalog::Unchanged;
 use crate::topics::{self, Wanted};
 
@@ -23,9 +23,7 @@ pub async fn answer(requests: &Requests, session: &Session, request: CreateTopic
             Ok(wanted) if request.validate_only => topics::check(&requests.catalog, &requests.world, &wanted),
             Ok(wanted) => create(requests, &wanted).await,
             Err((code, why)) => {
-                results.push(
-                    result.with_error_code(code.0).with_error_message(Some(StrBytes::from_string(why))),
-                );
+                results.push(result.with_error_code(code.0).with_error_message(words(why)));
                 continue;
             }
         };
@@ -36,7 +34,7 @@ pub async fn answer(requests: &Requests, session: &Session, request: CreateTopic
                 .with_replication_factor(1),
             Err(unchanged) => result
                 .with_error_code(code_of_unchanged(&unchanged).0)
-                .with_error_message(Some(StrBytes::from_string(unchanged.to_string()))),
+                .with_error_message(words(unchanged.to_string())),
         });
     }
     Response::CreateTopics(CreateTopicsResponse::default().with_topics(results))

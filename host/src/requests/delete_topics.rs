@@ -9,7 +9,7 @@ use tidemill_protocol::api::{Response, StrBytes};
 use tidemill_protocol::error::ErrorCode;
 use tidemill_protocol::ids::TopicId;
 
-use super::{Requests, Session, code_of_unchanged};
+use super::{Requests, Session, code_of_unchanged, words};
 use crate::topics;
 
 /// Deletes one topic after the other; each by itself is deleted or not.
@@ -37,9 +37,7 @@ async fn delete(requests: &Requests, session: &Session, name: TopicName) -> Dele
 }
 
 fn refused(code: ErrorCode, why: String) -> DeletableTopicResult {
-    DeletableTopicResult::default()
-        .with_error_code(code.0)
-        .with_error_message(Some(StrBytes::from_string(why)))
+    DeletableTopicResult::default().with_error_code(code.0).with_error_message(words(why))
 }
 
 /// The name of a topic that is named by its name or its id.

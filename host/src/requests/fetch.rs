@@ -19,7 +19,7 @@ use tidemill_protocol::error::ErrorCode;
 use tidemill_protocol::ids::{Offset, TopicPartition};
 use tokio::sync::Notify;
 
-use super::{Requests, Session};
+use super::{Requests, Session, check_epoch};
 use crate::shards::Shard;
 
 /// A partition that is asked for, and where it is.
@@ -105,9 +105,8 @@ fn read_one(
     zstd: bool,
 ) -> Result<PartitionData, ErrorCode> {
     let (at, shard) = wanted.place.as_ref().map_err(|code| *code)?;
-    if shard.leader().is_none() {
-        return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
-    }
+    let leader = shard.leader().ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
+    check_epoch(&leader, wanted.request.current_leader_epoch)?;
     let storage = |_| ErrorCode::KAFKA_STORAGE_ERROR;
     let row = shard.partition(*at).map_err(storage)?.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     let asked = wanted.request.fetch_offset;

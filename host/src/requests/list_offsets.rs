@@ -8,7 +8,7 @@ use tidemill_protocol::api::messages::list_offsets_response::{
 use tidemill_protocol::api::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
 use tidemill_protocol::error::ErrorCode;
 
-use super::{Requests, Session};
+use super::{Requests, Session, check_epoch, epoch_of};
 use crate::offsets::{self, Moment};
 
 const LATEST: i64 = -1;
@@ -50,7 +50,8 @@ fn find(
     let (at, shard) = place.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     let shard = &requests.shards[usize::from(shard.0)];
     let leader = shard.leader().ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
-    let epoch = i32::try_from(leader.term().0).unwrap_or(i32::MAX);
+    check_epoch(&leader, wanted.current_leader_epoch)?;
+    let epoch = epoch_of(&leader);
     let moment = match wanted.timestamp {
         LATEST => Moment::Latest,
         EARLIEST => Moment::Earliest,

@@ -8,9 +8,9 @@ use tidemill_protocol::api::messages::metadata_response::{
 use tidemill_protocol::api::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use tidemill_protocol::api::{StrBytes, uuid};
 use tidemill_protocol::error::ErrorCode;
-use tidemill_protocol::ids::TopicId;
+use tidemill_protocol::ids::{self, TopicId};
 
-use super::{Requests, Session};
+use super::{Requests, Session, epoch_of};
 use crate::catalog::topics::Topic;
 
 /// Answers with the addresses of the transport on which it was asked.
@@ -62,6 +62,9 @@ fn by_name(requests: &Requests, session: &Session, name: &TopicName) -> Metadata
             let partitions = (0..found.row.partitions).map(|number| partition(requests, &found, number));
             topic.with_topic_id(uuid(found.row.id)).with_partitions(partitions.collect())
         }
+        Ok(None) if ids::TopicName::new(&***name).is_err() => {
+            topic.with_error_code(ErrorCode::INVALID_TOPIC_EXCEPTION.0)
+        }
         Ok(None) => topic.with_error_code(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0),
         Err(Fault::Disk { .. } | Fault::Damaged { .. } | Fault::Newer { .. } | Fault::Raft(_)) => {
             topic.with_error_code(ErrorCode::KAFKA_STORAGE_ERROR.0)
@@ -77,10 +80,7 @@ fn partition(requests: &Requests, topic: &Topic, number: u32) -> MetadataRespons
         .with_replica_nodes(vec![me])
         .with_isr_nodes(vec![me]);
     match shard.leader() {
-        Some(leader) => {
-            let epoch = i32::try_from(leader.term().0).unwrap_or(i32::MAX);
-            partition.with_leader_id(me).with_leader_epoch(epoch)
-        }
+        Some(leader) => partition.with_leader_id(me).with_leader_epoch(epoch_of(&leader)),
         None => partition.with_leader_id(BrokerId(-1)).with_error_code(ErrorCode::LEADER_NOT_AVAILABLE.0),
     }
 }

@@ -21,6 +21,7 @@ mod offset_commit;
 mod offset_fetch;
 mod produce;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -36,6 +37,7 @@ use crate::addresses::{Addresses, Transport};
 use crate::catalog::{Catalog, Unchanged};
 use crate::metrics::Metrics;
 use crate::reserve::Reserve;
+use crate::shards::leader::Leader;
 use crate::shards::{Refused, Shard};
 
 /// Who asks.
@@ -182,6 +184,22 @@ fn refused_group(group: &str) -> Option<ErrorCode> {
     (!is_name).then_some(ErrorCode::INVALID_GROUP_ID)
 }
 
+/// What a client that names a leader epoch is told where it is not the leader's own: it has old metadata, or newer ones
+/// than this broker. -1 says that it names none.
+fn check_epoch(leader: &Leader, named: i32) -> Result<(), ErrorCode> {
+    match named.cmp(&epoch_of(leader)) {
+        _ if named < 0 => Ok(()),
+        Ordering::Equal => Ok(()),
+        Ordering::Less => Err(ErrorCode::FENCED_LEADER_EPOCH),
+        Ordering::Greater => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
+    }
+}
+
+/// The epoch of a leader, as clients are told it.
+fn epoch_of(leader: &Leader) -> i32 {
+    i32::try_from(leader.term().0).unwrap_or(i32::MAX)
+}
+
 fn ready(response: Response) -> BoxFuture<Response> {
     Box::pin(async { response })
 }
@@ -197,7 +215,18 @@ fn answer(envelope: Envelope, response: BoxFuture<Response>) -> Begun {
 
 /// An error and the words for it, as a response's fields hold them.
 fn told(rejection: &Rejection) -> (i16, Option<StrBytes>) {
-    (rejection.code().0, Some(StrBytes::from_string(rejection.to_string())))
+    (rejection.code().0, words(rejection.to_string()))
+}
+
+/// Words for an answer. They may repeat what a client sent, and in older versions a text has 15 bits of length: one that
+/// is longer could not be written, and its client would get no answer at all.
+fn words(mut text: String) -> Option<StrBytes> {
+    const BYTES_MAX: usize = 1_024;
+    if text.len() > BYTES_MAX {
+        text.truncate(text.floor_char_boundary(BYTES_MAX));
+        text.push('…');
+    }
+    Some(StrBytes::from_string(text))
 }
 
 /// What a client is told when a shard or the catalog did not do something.

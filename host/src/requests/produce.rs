@@ -14,15 +14,15 @@ use tidemill_core::limits;
 use tidemill_core::rejection::Rejection;
 use tidemill_core::seams::BoxFuture;
 use tidemill_core::shard::produce::{self, Produced, Verdict};
+use tidemill_protocol::api::Response;
 use tidemill_protocol::api::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use tidemill_protocol::api::messages::{ProduceRequest, ProduceResponse, TopicName};
-use tidemill_protocol::api::{Response, StrBytes};
 use tidemill_protocol::batch::{self, BatchError, BatchLimits};
 use tidemill_protocol::codec::Codec;
 use tidemill_protocol::error::ErrorCode;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Requests, Session, code_of_refused, told};
+use super::{Requests, Session, code_of_refused, told, words};
 use crate::shards::Commit;
 
 /// What a batch may be at the door; its topic's own limit is looked at when it is decided.
@@ -209,9 +209,7 @@ fn respond(parts: &mut Vec<Part>, shares: &BTreeMap<ShardId, Share>) -> ProduceR
             .with_log_append_time_ms(-1)
             .with_log_start_offset(-1);
         let answer = match part.answer {
-            Answer::Refused(code, why) => {
-                answer.with_error_code(code.0).with_error_message(Some(StrBytes::from_string(why)))
-            }
+            Answer::Refused(code, why) => answer.with_error_code(code.0).with_error_message(words(why)),
             Answer::Decided(shard, number) => decided(answer, &shares[&shard], number),
         };
         match topics.last_mut().filter(|topic| topic.name == part.topic) {

@@ -178,6 +178,10 @@ impl<'a> Walker<'a> {
         self.spend(count, "the count of tagged fields")?;
         for _ in 0..count {
             let tag = self.varint()?;
+            // Decoders keep a tag as a number with a sign, and could not write a negative one again.
+            if i32::try_from(tag).is_err() {
+                return Err(self.malformed("a tag"));
+            }
             let length = self.varint()? as usize;
             let known = parts.iter().find_map(|part| match part {
                 Tagged(known, first, field) if *known == tag && self.form.version >= *first => Some(*field),

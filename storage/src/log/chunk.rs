@@ -135,6 +135,17 @@ fn checksum(chunk: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&chunk[..CRC_AT]), &chunk[CRC_END..])
 }
 
+/// Bytes as a chunk whose length and checksum hold, whatever else is wrong with it.
+pub(super) fn resealed(bytes: &[u8]) -> Bytes {
+    let mut chunk = bytes.to_vec();
+    chunk.resize(chunk.len().max(HEAD_BYTES), 0);
+    let length = (chunk.len() as u32).to_be_bytes();
+    chunk[CRC_END..CRC_END + 4].copy_from_slice(&length);
+    let crc = checksum(&chunk).to_be_bytes();
+    chunk[CRC_AT..CRC_END].copy_from_slice(&crc);
+    Bytes::from(chunk)
+}
+
 struct Head {
     turn: u64,
     first: u64,
@@ -167,6 +178,9 @@ fn read_head(bytes: &Bytes) -> Result<(Head, Vec<Listed>), Malformed> {
     }
     if lengths.is_empty() || total != reader.remaining() {
         return Err(reader.malformed("entry lengths"));
+    }
+    if first.checked_add(lengths.len() as u64).is_none() {
+        return Err(reader.malformed("first index"));
     }
     Ok((Head { turn, first, committed }, lengths))
 }

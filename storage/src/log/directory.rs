@@ -246,13 +246,13 @@ fn remove(transaction: &WriteTransaction, held: &Held) -> Result<(), Problem> {
 }
 
 impl Listed {
-    fn encode(&self) -> Bytes {
+    pub(super) fn encode(&self) -> Bytes {
         let mut writer = Writer::with_capacity(44);
         writer.u32(self.line).u64(self.first.0).raw(&self.seal.encode());
         writer.finish()
     }
 
-    fn decode(number: u64, row: Bytes) -> Result<Listed, Malformed> {
+    pub(super) fn decode(number: u64, row: Bytes) -> Result<Listed, Malformed> {
         let mut reader = Reader::new(row);
         let (line, first) = (reader.u32("line")?, LogIndex(reader.u64("first index")?));
         let seal = Seal::read(&mut reader)?;

@@ -98,8 +98,18 @@ impl MarkFile {
     }
 }
 
+/// Bytes as a slot whose magic and checksum hold, whatever else is wrong with it.
+pub(super) fn resealed(bytes: &[u8]) -> Bytes {
+    let mut slot = bytes.to_vec();
+    slot.resize(SLOT_BYTES, 0);
+    slot[..4].copy_from_slice(&MAGIC);
+    let crc = crc32c::crc32c(&slot[..CRC_AT]).to_be_bytes();
+    slot[CRC_AT..].copy_from_slice(&crc);
+    Bytes::from(slot)
+}
+
 /// Reads a slot; `None` when it was never written, or is torn.
-fn read(slot: Bytes, path: &Path) -> Result<Option<Mark>, Fault> {
+pub(super) fn read(slot: Bytes, path: &Path) -> Result<Option<Mark>, Fault> {
     let crc = crc32c::crc32c(&slot[..CRC_AT]).to_be_bytes();
     if slot[..4] != MAGIC || slot[CRC_AT..] != crc {
         return Ok(None);

@@ -23,6 +23,8 @@ mod descendants;
 mod descents;
 mod directory;
 mod entry;
+#[doc(hidden)]
+pub mod hostile;
 mod index;
 mod line;
 mod mark;

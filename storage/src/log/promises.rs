@@ -146,6 +146,25 @@ impl PromiseFile {
     }
 }
 
+/// Reads bytes as each of the promises; what can be read is written and read alike.
+pub(super) fn reread(row: &Bytes) {
+    fn same<T: PartialEq + std::fmt::Debug>(
+        row: &Bytes,
+        read: impl Fn(Bytes) -> Result<T, Malformed>,
+        write: impl Fn(&T) -> Vec<u8>,
+    ) {
+        if let Ok(promise) = read(row.clone()) {
+            assert_eq!(read(write(&promise).into()), Ok(promise));
+        }
+    }
+    same(row, read_vote, |vote| write_vote(*vote));
+    same(row, read_id, |id| write_id(*id));
+    same(row, read_line, |line| line.to_be_bytes().to_vec());
+    same(row, read_floor, |floor| write_floor(*floor));
+    same(row, read_holes, |holes| write_holes(holes));
+    same(row, read_loss, write_loss);
+}
+
 fn write_vote(vote: Vote) -> Vec<u8> {
     let mut writer = Writer::new();
     writer.u64(vote.term.0).u8(vote.node.is_some().into());
@@ -200,10 +219,15 @@ fn write_floor(floor: Floor) -> Vec<u8> {
 fn read_floor(row: Bytes) -> Result<Floor, Malformed> {
     let mut reader = Reader::new(row);
     let (turn, kept) = (reader.u64("floor's turn")?, reader.u64("floor's kept turn")?);
-    let has_last = reader.u8("floor")? == 1;
-    let rest = reader.remaining();
-    let rest = reader.bytes(rest, "floor")?;
-    let last = has_last.then(|| read_id(rest)).transpose()?;
+    let last = match reader.u8("floor")? {
+        0 => None,
+        1 => {
+            let rest = reader.remaining();
+            Some(read_id(reader.bytes(rest, "floor")?)?)
+        }
+        _ => return Err(reader.malformed("floor")),
+    };
+    reader.finish("floor")?;
     Ok(Floor { turn, kept, last })
 }
 

@@ -294,7 +294,7 @@ pub(super) fn read_seal(file: &DatabaseFile) -> Result<Option<Seal>, Fault> {
 impl Birth {
     /// `number u64 · line u32 · first index u64 · turn u64 · made u64 · previous · committed`, the last two each
     /// `1 u8 · term u64 · index u64`, or `0 u8`.
-    fn encode(&self) -> Bytes {
+    pub(super) fn encode(&self) -> Bytes {
         let mut writer = Writer::with_capacity(72);
         writer.u64(self.number).u32(self.line).u64(self.first.0).u64(self.turn).u64(self.made.0);
         for id in [self.previous, self.committed] {
@@ -306,7 +306,7 @@ impl Birth {
         writer.finish()
     }
 
-    fn decode(row: Vec<u8>) -> Result<Birth, Malformed> {
+    pub(super) fn decode(row: Vec<u8>) -> Result<Birth, Malformed> {
         let mut reader = Reader::new(Bytes::from(row));
         let (number, line) = (reader.u64("number")?, reader.u32("line")?);
         let first = LogIndex(reader.u64("first index")?);
@@ -331,7 +331,7 @@ impl Seal {
         writer.finish()
     }
 
-    fn decode(row: Vec<u8>) -> Result<Seal, Malformed> {
+    pub(super) fn decode(row: Vec<u8>) -> Result<Seal, Malformed> {
         let mut reader = Reader::new(Bytes::from(row));
         let seal = Seal::read(&mut reader)?;
         reader.finish("seal")?;

@@ -127,6 +127,15 @@ pub(super) fn decode_row(prefix: &[u8], key: &[u8], row: &[u8]) -> Result<(Topic
     Ok((at, Span::decode(base, row)?))
 }
 
+/// A row whose checksum holds, whatever else is wrong with it.
+pub(super) fn resealed(key: &[u8], row: &[u8]) -> Vec<u8> {
+    let mut row = row.to_vec();
+    row.resize(row.len().max(CRC_BYTES), 0);
+    let crc = checksum(key, &row[CRC_BYTES..]).to_be_bytes();
+    row[..CRC_BYTES].copy_from_slice(&crc);
+    row
+}
+
 fn checksum(key: &[u8], rest: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(key), rest)
 }

@@ -180,6 +180,13 @@ fn sealed(key: &[u8], value: &[u8]) -> Vec<u8> {
     row
 }
 
+/// What must hold of any bytes that are read as a checkpoint's head: see [`crate::log::hostile`].
+pub fn hostile(bytes: &[u8]) {
+    if let Ok(read) = read_checkpoint(Bytes::copy_from_slice(bytes)) {
+        assert_eq!(read_checkpoint(write_checkpoint(&read)), Ok(read));
+    }
+}
+
 fn write_checkpoint(checkpoint: &Checkpoint) -> Bytes {
     let mut writer = Writer::with_capacity(24 + checkpoint.membership.len());
     match checkpoint.applied {

@@ -33,6 +33,8 @@ use crate::log::{GroupLog, LogId, OnFault};
 use base::StateFile;
 use layers::Layers;
 
+#[doc(hidden)]
+pub use base::hostile;
 pub(crate) use copy::check;
 pub use transfer::{Dump, Install};
 

@@ -48,7 +48,8 @@ impl Inspect {
         } else {
             (None, read(&self.what)?.into())
         };
-        let Surface { imports, exports } = surface(&component).map_err(|why| anyhow!(why))?;
+        let Surface { imports, exports } =
+            surface(&component).map_err(|why| anyhow!("{}: {why}", self.what.display()))?;
         let admitted = admit(&component);
         let found = Found { manifest, imports, exports, digest: digest(&component).to_string(), admitted };
         match format {

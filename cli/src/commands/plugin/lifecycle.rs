@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::super::topic::text;
-use crate::admin_api::AdminApi;
+use crate::admin_api::{AdminApi, part};
 use crate::ask::agreed;
 use crate::exit::Failure;
 use crate::output::{self, Format};
@@ -74,7 +74,7 @@ impl Lifecycle {
             Lifecycle::Reset(reset) => return reset.run(api, format).await,
             Lifecycle::Delete(delete) => return delete.run(api, format).await,
         };
-        let plugin: Value = api.post(&format!("/v1/plugins/{name}/{what}"), &json!({})).await?;
+        let plugin: Value = api.post(&format!("/v1/plugins/{}/{what}", part(name)), &json!({})).await?;
         match format {
             Format::Json => output::json(&plugin)?,
             Format::Table => {
@@ -97,7 +97,7 @@ impl Reset {
             (_, Ok(offset)) => json!({ "offset": offset }),
             (time, Err(_)) => json!({ "time": time }),
         };
-        let plugin: Value = api.get(&format!("/v1/plugins/{name}")).await?;
+        let plugin: Value = api.get(&format!("/v1/plugins/{}", part(name))).await?;
         let direct = written(&plugin);
         let all: Vec<Value> = api.get("/v1/plugins").await?;
         let further = downstream(&all, &direct);
@@ -115,7 +115,7 @@ impl Reset {
         );
         agreed(&question, self.yes)?;
         let document = json!({ "to": to, "fresh-state": self.fresh_state });
-        let reset: Value = api.post(&format!("/v1/plugins/{name}/reset"), &document).await?;
+        let reset: Value = api.post(&format!("/v1/plugins/{}/reset", part(name)), &document).await?;
         match format {
             Format::Json => {
                 output::json(&json!({ "plugin": reset, "receive-again": direct, "further": further }))?;
@@ -129,7 +129,7 @@ impl Reset {
 impl Delete {
     async fn run(&self, api: &AdminApi, format: Format) -> Result<(), Failure> {
         let name = &self.name;
-        let plugin: Value = api.get(&format!("/v1/plugins/{name}")).await?;
+        let plugin: Value = api.get(&format!("/v1/plugins/{}", part(name))).await?;
         let question = format!(
             "The {} tasks of {name} end, and their state, timers and positions are removed.\n\
              The topics that it wrote to stay with their records: {}.\n",
@@ -137,7 +137,7 @@ impl Delete {
             list(&written(&plugin)),
         );
         agreed(&question, self.yes)?;
-        let deleted: Value = api.delete(&format!("/v1/plugins/{name}")).await?;
+        let deleted: Value = api.delete(&format!("/v1/plugins/{}", part(name))).await?;
         match format {
             Format::Json => output::json(&deleted)?,
             Format::Table => println!("deleted {name}"),

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::admin_api::AdminApi;
+use crate::admin_api::{AdminApi, part};
 use crate::exit::Failure;
 use crate::output::{self, Format, shown};
 
@@ -44,7 +44,7 @@ impl Logs {
     /// # Errors
     /// [`Failure`] when there is no such plugin, or the broker cannot be reached.
     pub async fn run(self, api: &AdminApi, format: Format) -> Result<(), Failure> {
-        let path = format!("/v1/plugins/{}/logs", self.plugin);
+        let path = format!("/v1/plugins/{}/logs", part(&self.plugin));
         let first: Page = api.get(&path).await?;
         let own: Vec<_> = first.lines.iter().filter(|line| self.wants(line)).collect();
         for line in &own[own.len().saturating_sub(self.lines)..] {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::consume::{readable, text};
-use crate::admin_api::AdminApi;
+use crate::admin_api::{AdminApi, part};
 use crate::exit::Failure;
 use crate::output::{self, Format, shown};
 
@@ -111,7 +111,7 @@ async fn tasks(api: &AdminApi, plugin: &str, only: Option<u32>) -> Result<Vec<u3
     if let Some(partition) = only {
         return Ok(vec![partition]);
     }
-    let plugin: Value = api.get(&format!("/v1/plugins/{plugin}")).await?;
+    let plugin: Value = api.get(&format!("/v1/plugins/{}", part(plugin))).await?;
     let count = plugin["tasks"].as_u64().context("a plugin without tasks")?;
     Ok((0..u32::try_from(count).unwrap_or(u32::MAX)).collect())
 }
@@ -142,7 +142,8 @@ async fn page(
 ) -> Result<Page, Failure> {
     let prefix = HEXLOWER.encode(&prefix.0);
     let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
-    let path = format!("/v1/plugins/{plugin}/tasks/{task}/state?prefix={prefix}&limit={limit}{after}");
+    let path =
+        format!("/v1/plugins/{}/tasks/{task}/state?prefix={prefix}&limit={limit}{after}", part(plugin));
     let Answer { rows, next } = api.get(&path).await?;
     let bytes = |digits: String| HEXLOWER.decode(digits.as_bytes()).context("a row of a state");
     let row = |(key, value)| Ok(Row { key: bytes(key)?, value: bytes(value)? });

@@ -33,6 +33,29 @@ pub fn addressee(message: &Bytes) -> Result<GroupId, Malformed> {
     read_group(&mut r)
 }
 
+/// What must hold of any bytes that come as a message, once their checksum does: see [`crate::log::hostile`].
+#[doc(hidden)]
+pub fn hostile(bytes: &[u8]) {
+    let message = Bytes::copy_from_slice(bytes);
+    let _ = (addressee(&message), ask::Ask::decode(&message), answer::Answer::decode(&message));
+    for (head, is_ask) in [(4, true), (2, false)] {
+        let mut sealed = bytes.to_vec();
+        sealed.resize(sealed.len().max(head + CHECKSUM_BYTES), 0);
+        sealed[0] = VERSION;
+        let checksum = checksum(&sealed, head).to_be_bytes();
+        sealed[head..head + CHECKSUM_BYTES].copy_from_slice(&checksum);
+        let sealed = Bytes::from(sealed);
+        if is_ask {
+            let Ok((group, read)) = ask::Ask::decode(&sealed) else { continue };
+            assert_eq!(addressee(&sealed), Ok(group));
+            assert_eq!(ask::Ask::decode(&read.encode(group)), Ok((group, read.clone())));
+            let _ = read.author();
+        } else if let Ok(read) = answer::Answer::decode(&sealed) {
+            assert_eq!(answer::Answer::decode(&read.encode()), Ok(read));
+        }
+    }
+}
+
 fn write_group(w: &mut Writer, group: GroupId) {
     w.u16(match group {
         GroupId::Catalog => CATALOG,
