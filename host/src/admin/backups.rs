@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use serde::{Deserialize, Serialize};
 
+use super::extract::Json;
 use super::problem::Problem;
 use crate::backup::BackupError;
 use crate::backup::job::Job;
@@ -87,9 +86,8 @@ impl From<BackupError> for Problem {
 /// Begins one.
 pub async fn begin(
     State(broker): State<Arc<Broker>>,
-    wanted: Result<Json<Wanted>, JsonRejection>,
+    Json(wanted): Json<Wanted>,
 ) -> Result<Json<BackupView>, Problem> {
-    let Json(wanted) = wanted?;
     // A link may lead into the data folder.
     let to = world::real_path(&wanted.to).map_err(|error| {
         let why = format!("{}: {error}", wanted.to.display());

@@ -158,9 +158,8 @@ pub struct Again {
 pub async fn redrive(
     State(broker): State<Arc<Broker>>,
     Path(name): Path<String>,
-    body: Result<Json<Again>, JsonRejection>,
+    Json(Again { letters, reason, dry_run }): Json<Again>,
 ) -> Result<Json<Redrives>, Problem> {
-    let Json(Again { letters, reason, dry_run }) = body?;
     let (deployment, which) = (find(&broker, &name)?, Which { letters, reason });
     are_there(&broker, &deployment, &which)?;
     let redrives = broker.plugins.redrive_letters(&deployment, &which, dry_run).await;
@@ -187,9 +186,8 @@ pub struct FateView {
 pub async fn fates(
     State(broker): State<Arc<Broker>>,
     Path(name): Path<String>,
-    body: Result<Json<Asked>, JsonRejection>,
+    Json(Asked { letters }): Json<Asked>,
 ) -> Result<Json<Vec<FateView>>, Problem> {
-    let Json(Asked { letters }) = body?;
     let fates = broker.plugins.fates(&find(&broker, &name)?, &letters)?;
     Ok(Json(fates.into_iter().map(|(at, fate)| FateView { at, fate }).collect()))
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 use tidemill_core::{catalog, limits};
 use tidemill_protocol::ids::{Offset, Partition, Position, TopicPartition};
 
 use super::TENANT;
+use super::extract::{Json, Path, Query};
 use super::problem::Problem;
 use crate::broker::Broker;
 use crate::trace::{self, Bounds, Trace};
