@@ -75,7 +75,11 @@ impl fmt::Debug for OnTurn {
 
 /// Is told of entries as soon as they can be read, and asked whether what it makes of them is worth waiting for.
 pub trait RunsAhead: Send + Sync {
-    /// These entries were appended. It runs where the log is written to, and must not block.
+    /// These entries can be read now: they were appended, or will be next. It runs where the log is written to, and must
+    /// not block.
+    fn readable(&self, entries: &[LogEntry]);
+
+    /// These entries were appended; they could be read before. As [`RunsAhead::readable`].
     fn appended(&self, entries: &[LogEntry]);
 
     /// Ready once nothing more is about to follow from what was appended so far; `None` when that is so already.
@@ -90,6 +94,12 @@ impl Ahead {
     /// This one.
     pub fn new(runs: Arc<dyn RunsAhead>) -> Ahead {
         Ahead(Some(runs))
+    }
+
+    pub(super) fn readable(&self, entries: &[LogEntry]) {
+        if let Ahead(Some(runs)) = self {
+            runs.readable(entries);
+        }
     }
 
     pub(super) fn appended(&self, entries: &[LogEntry]) {
