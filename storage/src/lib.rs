@@ -25,3 +25,4 @@ pub mod log;
 pub mod raft;
 pub mod state;
 mod version;
+mod zeros;

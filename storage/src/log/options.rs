@@ -26,6 +26,8 @@ pub struct LogOptions {
     pub segment_age: Duration,
     /// Bytes of durable and applied entries that stay in memory.
     pub tail_bytes: usize,
+    /// Zeros that are written ahead of small commits, in bytes: see `zeros.rs`.
+    pub zeros_ahead: u64,
     /// Who counts turns.
     pub on_turn: OnTurn,
     /// Who works on entries before they are durable.
@@ -42,6 +44,7 @@ impl Default for LogOptions {
             segment_bytes,
             segment_age,
             tail_bytes: limits::TAIL_BYTES_MAX,
+            zeros_ahead: limits::ZEROS_AHEAD_BYTES as u64,
             on_turn: OnTurn::default(),
             ahead: Ahead::default(),
             planted: None,
