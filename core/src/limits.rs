@@ -75,6 +75,14 @@ pub const TENANT_TOPICS_MAX: usize = 20_000;
 pub const ENTRY_BYTES_MAX: usize = 24 * MIB;
 /// What a turn gathers before it is written: beyond it more gathering buys nothing.
 pub const TURN_BYTES_TARGET: usize = 4 * MIB;
+/// From so many bytes on a write is worth a way past the page cache.
+pub const DIRECT_WRITE_BYTES_MIN: usize = 256 * 1024;
+/// Of a larger one, as many bytes go at once.
+pub const DIRECT_WRITE_BYTES_MAX: usize = MIB;
+/// Zeros that are written ahead of small commits into a file that has grown, in bytes.
+pub const ZEROS_AHEAD_BYTES: usize = 512 * 1024;
+/// The most bytes of a write that zeros are worth: a larger one pays for its own place.
+pub const ZEROS_AHEAD_WRITE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of chunks that are written in one commit while a segment is written anew.
 pub const REWRITE_BYTES_MAX: usize = 2 * TURN_BYTES_TARGET;
 /// Bytes appended and not yet durable, per shard; appends wait beyond it.

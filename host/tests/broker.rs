@@ -30,7 +30,7 @@ use tidemill_storage::log::LogOptions;
 
 fn real_world() -> World {
     let handle = tokio::runtime::Handle::current();
-    world::real(handle.clone(), handle)
+    world::real(world::RealDisk::with_direct_writes(), handle.clone(), handle)
 }
 
 async fn open(folder: &Path) -> Arc<Broker> {

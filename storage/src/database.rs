@@ -21,6 +21,8 @@ use redb::{
 use tidemill_core::fault::Fault;
 use tidemill_core::seams::{Disk, DiskFile, OpenMode};
 
+use crate::zeros::Zeros;
+
 /// How a commit becomes durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Commit {
@@ -87,11 +89,22 @@ enum Opened {
 impl DatabaseFile {
     /// Makes an empty database, out of sight under a name that ends in `.new`: see [`DatabaseFile::show`].
     pub(crate) fn create(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<DatabaseFile, Fault> {
+        DatabaseFile::create_with(disk, path, cache_bytes, 0)
+    }
+
+    /// As [`DatabaseFile::create`], for a file of small commits: so many bytes of zeros are written ahead of them, until
+    /// it is closed.
+    pub(crate) fn create_with(
+        disk: &dyn Disk,
+        path: &Path,
+        cache_bytes: usize,
+        zeros_ahead: u64,
+    ) -> Result<DatabaseFile, Fault> {
         let hidden = hidden(path);
         let failed = |error: io::Error| Fault::disk(format!("making {}", path.display()), error);
         disk.remove(&hidden).map_err(failed)?;
         let file = disk.open(&hidden, OpenMode::CreateNew).map_err(failed)?;
-        let backend = Backend::new(file);
+        let backend = Backend { zeros: Mutex::new(Zeros::new(zeros_ahead)), ..Backend::new(file) };
         let database = guarded(path, || Ok(builder(cache_bytes).create_with_backend(backend)?))?;
         Ok(DatabaseFile::of(path, Opened::Writable(database)))
     }
@@ -324,12 +337,13 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
 /// A [`DiskFile`] as redb wants it.
 struct Backend {
     file: Box<dyn DiskFile>,
+    zeros: Mutex<Zeros>,
     poison: Mutex<Option<String>>,
 }
 
 impl Backend {
     fn new(file: Box<dyn DiskFile>) -> Backend {
-        Backend { file, poison: Mutex::new(None) }
+        Backend { file, zeros: Mutex::new(Zeros::new(0)), poison: Mutex::new(None) }
     }
 
     fn checked<T>(&self, poisons: bool, run: impl FnOnce(&dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
@@ -360,7 +374,11 @@ impl StorageBackend for Backend {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.checked(true, |file| file.set_len(length))
+        self.checked(true, |file| {
+            file.set_len(length)?;
+            self.zeros.lock().resized(length);
+            Ok(())
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -368,6 +386,12 @@ impl StorageBackend for Backend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.checked(true, |file| file.write_at(offset, data))
+        self.checked(true, |file| {
+            let zeros = self.zeros.lock().before_write(offset, data.len() as u64);
+            if let Some(zeros) = zeros {
+                zeros.write(file)?;
+            }
+            file.write_at(offset, data)
+        })
     }
 }

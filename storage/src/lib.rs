@@ -28,3 +28,4 @@ pub mod log;
 pub mod raft;
 pub mod state;
 mod version;
+mod zeros;

@@ -110,7 +110,7 @@ impl Builder {
         let (tables, checkpoint) =
             StateStore::open(&place.world, folder, StateOptions::default(), on_fault.clone())?;
         let progress = Progress::new(&checkpoint)?;
-        let store = LogStore::new(log.clone(), progress.clone());
+        let store = LogStore::new(log.clone(), progress.clone(), Default::default());
         let (machine, _) = StateMachine::new(tables, log, Arc::new(Nothing), progress, on_fault);
         Ok((BeginsAnywhere(store), machine))
     }

@@ -13,7 +13,7 @@ use tidemill_core::seams::Clock;
 use tidemill_host::broker::Tools;
 use tidemill_host::config::{Config, Layers};
 use tidemill_host::server::{self, ServeError, Started};
-use tidemill_host::world;
+use tidemill_host::world::{self, RealDisk};
 use tidemill_runtime::{ChildProcess, CodeOptions, CompileLimits, Runtime, RuntimeOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -95,7 +95,11 @@ impl Serve {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let tasks = threads("broker", processors)?;
         let guests = threads("guest", config.plugins.threads)?;
-        let world = world::real(tasks.handle().clone(), guests.handle().clone());
+        let disk = match config.storage.direct_writes {
+            true => RealDisk::with_direct_writes(),
+            false => RealDisk::default(),
+        };
+        let world = world::real(disk, tasks.handle().clone(), guests.handle().clone());
         let tools = tools(&config, &world).map_err(Failure::Fault)?;
         let context = context.unwrap_or(CONTEXT).to_owned();
         let data = config.data.clone();

@@ -221,6 +221,7 @@ impl Layers {
             storage: Storage {
                 reserve_bytes: self.number("storage.reserve"),
                 segment_bytes: self.number("storage.segment-bytes"),
+                direct_writes: self.text("storage.direct-writes") == "on",
                 segment_age: self.duration("storage.segment-age"),
                 retention_interval: self.duration("storage.retention-interval"),
             },

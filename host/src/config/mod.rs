@@ -73,6 +73,8 @@ pub struct Storage {
     pub retention_interval: Duration,
     /// Bytes after which a segment is sealed.
     pub segment_bytes: u64,
+    /// Whether large writes go past the page cache.
+    pub direct_writes: bool,
     /// Age after which a segment is sealed.
     pub segment_age: Duration,
 }

@@ -88,6 +88,12 @@ pub const SETTINGS: &[Setting] = &[
         "Threads that plugins run on; 0 is one for each processor.",
     ),
     setting(
+        "storage.direct-writes",
+        Kind::Choice(&["on", "off"]),
+        "on",
+        "Whether large writes go past the operating system's page cache, where the file system allows it. That takes less of the processor; what is read from history soon after comes from the disk then.",
+    ),
+    setting(
         "storage.reserve",
         Kind::Bytes { least: limits::RESERVE_BYTES_MIN },
         "1GiB",

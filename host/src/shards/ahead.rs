@@ -1,10 +1,11 @@
-//! Tasks that run ahead of the disk: on entries that lie in the log's tail and are not committed yet.
+//! Tasks that run ahead of the disk: on entries that lie in the log's tail and are not committed yet, or that Raft was
+//! handed and will append next.
 //!
 //! If such an entry is lost, so is everything behind it, what was derived from it included; so nothing is lost by
 //! beginning early, and a chain of tasks in one shard costs about one sync. Nothing of it is acknowledged, shown or
 //! shipped before it is committed: those who wait for that are told by [`super::waiters`].
 //!
-//! A task is *awake* from the moment at which something was appended that it reads, until it has read all of it. While
+//! A task is *awake* from the moment at which something is readable that it reads, until it has read all of it. While
 //! any is, or a step is on its way into the log, the log's writer waits a little before it takes the next turn.
 
 use std::collections::BTreeMap;
@@ -99,18 +100,21 @@ impl Runners {
 }
 
 impl RunsAhead for Runners {
-    fn appended(&self, entries: &[LogEntry]) {
+    fn readable(&self, entries: &[LogEntry]) {
         for entry in entries {
             let Payload::Entry(entry) = &entry.payload else { continue };
-            {
-                let places = self.places.lock();
-                let read = entry.resident().filter_map(|placed| places.get(&placed.at));
-                read.flatten().for_each(|task| self.wake(task));
-            }
-            if entry.kind == EntryKind::Step {
-                self.step_is_there();
-            }
+            let places = self.places.lock();
+            let read = entry.resident().filter_map(|placed| places.get(&placed.at));
+            read.flatten().for_each(|task| self.wake(task));
         }
+    }
+
+    fn appended(&self, entries: &[LogEntry]) {
+        let is_step = |entry: &&LogEntry| match &entry.payload {
+            Payload::Entry(entry) => entry.kind == EntryKind::Step,
+            Payload::Blank | Payload::Membership(_) => false,
+        };
+        entries.iter().filter(is_step).for_each(|_| self.step_is_there());
     }
 
     fn settled(&self) -> Option<BoxFuture<()>> {
@@ -220,19 +224,22 @@ mod tests {
         assert!(runner.more().now_or_never().is_some(), "it begins by looking");
         assert!(runner.more().now_or_never().is_none());
         assert!(runners.settled().is_none());
-        runners.appended(&[entry(EntryKind::Produce, TopicPartition { partition: Partition(1), ..HERE })]);
+        runners.readable(&[entry(EntryKind::Produce, TopicPartition { partition: Partition(1), ..HERE })]);
         assert!(runners.settled().is_none(), "nobody reads that");
 
-        runners.appended(&[entry(EntryKind::Produce, HERE)]);
+        runners.readable(&[entry(EntryKind::Produce, HERE)]);
         let mut settled = runners.settled().unwrap();
         assert!(runner.more().now_or_never().is_some());
         runners.sends_step();
         assert!(runner.more().now_or_never().is_none());
         assert!((&mut settled).now_or_never().is_none(), "a step is on its way");
-        runners.appended(&[entry(EntryKind::Step, TopicPartition { partition: Partition(1), ..HERE })]);
+        let step = entry(EntryKind::Step, TopicPartition { partition: Partition(1), ..HERE });
+        runners.readable(std::slice::from_ref(&step));
+        assert!((&mut settled).now_or_never().is_none(), "it can be read, and is not there yet");
+        runners.appended(&[step]);
         assert!(settled.now_or_never().is_some());
         drop(runner);
-        runners.appended(&[entry(EntryKind::Produce, HERE)]);
+        runners.readable(&[entry(EntryKind::Produce, HERE)]);
         assert!(runners.settled().is_none());
     }
 }

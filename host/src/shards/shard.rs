@@ -141,10 +141,10 @@ impl Shard {
         self.group.applied().map_or(LogIndex(0), |applied| LogIndex(applied.0 + 1))
     }
 
-    /// The first index that is not in the log. On a leader, what lies below it and is not applied may be lost, and then
-    /// so is its leadership.
+    /// The first index that is not in the log, nor about to be. On a leader, what lies below it and is not applied may be
+    /// lost, and then so is its leadership.
     pub fn end(&self) -> LogIndex {
-        self.group.log().last_id().map_or(LogIndex(0), |last| LogIndex(last.index.0 + 1))
+        self.group.log().foreseen_end()
     }
 
     /// Where a task has to begin to read the log to be given these offsets: at the first entry that holds one of

@@ -72,7 +72,9 @@ impl Inbox {
             if index > self.at {
                 (self.at, self.skip) = (index, 0);
             }
-            self.read(log)?;
+            if !self.read(log)? {
+                break;
+            }
         }
         let mut bytes = 0;
         let fits = |item: &&Item| {
@@ -92,12 +94,17 @@ impl Inbox {
         self.items.iter().map(|item| item.bytes()).sum()
     }
 
-    /// Reads the entry at `self.at`.
-    fn read(&mut self, log: &GroupLog) -> Result<(), Fault> {
+    /// Reads the entry at `self.at`; false when it was foreseen, and did not come.
+    fn read(&mut self, log: &GroupLog) -> Result<bool, Fault> {
         let index = self.at;
         let entries = log.entries(index.0..index.0 + 1, usize::MAX)?;
-        let Some(Payload::Entry(entry)) = entries.first().map(|entry| &entry.payload) else {
-            return Err(Fault::damaged("a shard's log", format!("no batches at {} where some are", index.0)));
+        let entry = match entries.first().map(|entry| &entry.payload) {
+            Some(Payload::Entry(entry)) => entry,
+            None if log.foreseen_end() <= index => return Ok(false),
+            _ => {
+                let what = format!("no batches at {} where some are", index.0);
+                return Err(Fault::damaged("a shard's log", what));
+            }
         };
         let places = self.places.clone();
         let inputs = entry.resident().filter_map(|placed| {
@@ -114,7 +121,7 @@ impl Inbox {
         }
         self.items.extend(items);
         (self.at, self.skip) = (LogIndex(index.0 + 1), 0);
-        Ok(())
+        Ok(true)
     }
 
     fn open_batch(

@@ -5,12 +5,25 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use tidemill_core::seams::{Disk, DiskFile, DiskLock, OpenMode};
 
+use super::direct::{Direct, Lent};
+
 /// Files and folders as the operating system has them.
-#[derive(Debug, Clone, Copy)]
-pub struct RealDisk;
+#[derive(Debug, Clone, Default)]
+pub struct RealDisk {
+    /// For large writes past the page cache, if there are to be any.
+    lent: Option<Arc<Lent>>,
+}
+
+impl RealDisk {
+    /// A disk whose large writes go past the page cache, where that can be.
+    pub fn with_direct_writes() -> RealDisk {
+        RealDisk { lent: Some(Arc::default()) }
+    }
+}
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
@@ -23,7 +36,11 @@ impl Disk for RealDisk {
             OpenMode::CreateNew => options.write(true).create_new(true),
             OpenMode::CreateOrWrite => options.write(true).create(true),
         };
-        Ok(Box::new(RealFile(options.open(path)?)))
+        Ok(Box::new(RealFile {
+            file: options.open(path)?,
+            direct: Direct::default(),
+            lent: self.lent.clone(),
+        }))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -89,27 +106,36 @@ pub fn real_path(path: &Path) -> io::Result<PathBuf> {
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    direct: Direct,
+    lent: Option<Arc<Lent>>,
+}
 
 impl DiskFile for RealFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        if let Some(lent) = &self.lent
+            && self.direct.write(&self.file, lent, offset, bytes)?
+        {
+            return Ok(());
+        }
+        self.file.write_all_at(bytes, offset)
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.file.set_len(length)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 }
 

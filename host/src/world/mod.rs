@@ -4,6 +4,7 @@
 
 mod chance;
 mod clock;
+mod direct;
 mod disk;
 mod peers;
 mod spawner;
@@ -15,12 +16,12 @@ use tokio::runtime::Handle;
 
 pub use disk::{RealDisk, real_path};
 
-/// The real world, for a broker whose tasks run on `tasks` and whose guests run on `guests`.
-pub fn real(tasks: Handle, guests: Handle) -> World {
+/// The real world, for a broker whose files lie on `disk`, whose tasks run on `tasks` and whose guests run on `guests`.
+pub fn real(disk: RealDisk, tasks: Handle, guests: Handle) -> World {
     World {
         clock: Arc::new(clock::SystemClock::start()),
         chance: Arc::new(chance::SystemChance),
-        disk: Arc::new(RealDisk),
+        disk: Arc::new(disk),
         transport: Arc::new(peers::NoPeers),
         spawner: Arc::new(spawner::Threads::new(tasks, guests)),
     }

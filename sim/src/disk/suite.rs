@@ -15,6 +15,7 @@ use tidemill_core::seams::{Disk, OpenMode};
 /// When the disk does not do what the contract says.
 pub fn check(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
     files_are_read_as_written(disk, &folder.join("contents"))?;
+    large_and_small_writes_meet(disk, &folder.join("sizes"))?;
     modes_are_kept(disk, &folder.join("modes"))?;
     names_move(disk, &folder.join("names"))?;
     locks_exclude(disk, &folder.join("locks"))?;
@@ -49,6 +50,41 @@ fn files_are_read_as_written(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
     file.write_at(1, b"E")?;
     again.read_at(0, &mut bytes)?;
     assert_eq!(&bytes, b"hEl\0\0\0", "all who opened a file see it change");
+    Ok(())
+}
+
+/// A disk may take large writes another way than small ones.
+fn large_and_small_writes_meet(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    const PAGE: usize = 4096;
+    const LARGE: usize = 3 << 20;
+    disk.create_folders(folder)?;
+    let file = disk.open(&folder.join("a"), OpenMode::CreateNew)?;
+    disk.rename(&folder.join("a"), &folder.join("b"))?;
+    let again = disk.open(&folder.join("b"), OpenMode::Read)?;
+    let mut expected = vec![0; 4 * LARGE];
+    file.set_len(expected.len() as u64)?;
+    let writes = [
+        (PAGE, LARGE),
+        (LARGE, PAGE),
+        (LARGE - PAGE, LARGE),
+        (7, LARGE),
+        (2 * LARGE, LARGE + PAGE),
+        (2 * LARGE + 1, LARGE),
+        (3 * LARGE, LARGE),
+        (3 * LARGE - 100, 200),
+    ];
+    for (number, (at, length)) in writes.into_iter().enumerate() {
+        let bytes: Vec<u8> = (0..length).map(|place| (place * 31 + place / PAGE + number) as u8).collect();
+        file.write_at(at as u64, &bytes)?;
+        expected[at..at + length].copy_from_slice(&bytes);
+        for reader in [&file, &again] {
+            let mut found = vec![9; expected.len()];
+            reader.read_at(0, &mut found)?;
+            assert!(found == expected, "after write {number} of {length} bytes at {at}");
+        }
+    }
+    file.sync_data()?;
+    assert_eq!(file.len()?, expected.len() as u64);
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 //!   │ sealed │ sealed │            │ rolled  │ active  │ not written yet │
 //!   └────────┴────────┴──────── … ─┴─────────┴─────────┴─────────────────┘
 //!    ◀── found by the directory ──▶ ◀─────── found by the index ────────▶
-//!                                              ◀──── held by the tail ───▶
+//!                                              ◀──── held by the tail ───▶ ◀ foreseen
 //! ```
 //!
 //! The log is one line. While a snapshot is installed its records gather in a second one, which takes the log's place
@@ -18,6 +18,7 @@ use tidemill_core::ids::LogIndex;
 
 use super::directory::Listed;
 use super::entry::LogId;
+use super::foreseen::Foreseen;
 use super::index::Index;
 use super::segment::Segment;
 use super::tail::Tail;
@@ -38,6 +39,8 @@ pub(super) struct Line {
     /// Of all that is not sealed.
     pub(super) index: Index,
     pub(super) tail: Tail,
+    /// What comes next.
+    pub(super) foreseen: Foreseen,
 }
 
 /// A segment that is not sealed, and what was written to it.

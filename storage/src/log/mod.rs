@@ -23,6 +23,7 @@ mod descendants;
 mod descents;
 mod directory;
 mod entry;
+mod foreseen;
 #[doc(hidden)]
 pub mod hostile;
 mod index;
@@ -144,9 +145,12 @@ impl GroupLog {
             drop(memory);
             return done(Err(fault));
         }
-        for entry in &entries {
-            let next = memory.line.next();
-            assert_eq!(entry.id.index, next, "entries are appended without gaps");
+        let mut unforeseen = entries.len();
+        for (number, entry) in entries.iter().enumerate() {
+            assert_eq!(entry.id.index, memory.line.next(), "entries are appended without gaps");
+            if !memory.line.foreseen.arrives(entry.id) {
+                unforeseen = unforeseen.min(number);
+            }
             if let Err(fault) = memory.line.index.add(entry) {
                 drop(memory);
                 self.shared().fail(&fault);
@@ -158,6 +162,7 @@ impl GroupLog {
         }
         memory.trim();
         // Told first: the writer asks whether somebody works on what it is about to take.
+        self.shared().options.ahead.readable(&entries[unforeseen..]);
         self.shared().options.ahead.appended(&entries);
         self.shared().queue(memory, Work::Append { entries: entries.into(), done });
     }
@@ -200,6 +205,7 @@ impl GroupLog {
             } else {
                 memory.line.last = last;
                 memory.line.tail.truncate_after(index);
+                memory.line.foreseen.clear();
                 memory.line.index.truncate_after(index);
                 memory.cuts.push_back(index.map_or(LogIndex(0), after));
                 Some(self.ask(memory, |done| Work::Truncate { last, done }))
@@ -231,6 +237,7 @@ impl GroupLog {
             if memory.line.last.is_none_or(|last| last.index < upto.index) {
                 hole = memory.line.last.map(|last| (last.index.0 + 1, upto.index.0));
                 memory.line.tail.truncate_after(None);
+                memory.line.foreseen.clear();
                 memory.line.last = Some(upto);
                 memory.next_durable = after(upto.index);
                 if hole.is_none() {
@@ -404,7 +411,7 @@ impl GroupLog {
     }
 
     /// Entries of `range` in order, as many as fit `max_bytes`, at least one if there is any. Where the log has a hole
-    /// they go on behind it.
+    /// they go on behind it; where it ends, with what is foreseen.
     ///
     /// # Errors
     /// A [`Fault`] of the disk, or one that names a damaged chunk.
@@ -412,8 +419,8 @@ impl GroupLog {
         self.shared().entries(range, max_bytes)
     }
 
-    /// The lowest entry in `from..upto` that holds a batch of one of these partitions (batches that wait to be
-    /// shipped elsewhere do not count).
+    /// The lowest entry in `from..upto`, foreseen ones included, that holds a batch of one of these partitions (batches
+    /// that wait to be shipped elsewhere do not count).
     ///
     /// # Errors
     /// A [`Fault`] of the disk, or one that names a damaged chunk or index.

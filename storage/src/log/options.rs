@@ -26,6 +26,8 @@ pub struct LogOptions {
     pub segment_age: Duration,
     /// Bytes of durable and applied entries that stay in memory.
     pub tail_bytes: usize,
+    /// Zeros that are written ahead of small commits, in bytes: see `zeros.rs`.
+    pub zeros_ahead: u64,
     /// Who counts turns.
     pub on_turn: OnTurn,
     /// Who works on entries before they are durable.
@@ -42,6 +44,7 @@ impl Default for LogOptions {
             segment_bytes,
             segment_age,
             tail_bytes: limits::TAIL_BYTES_MAX,
+            zeros_ahead: limits::ZEROS_AHEAD_BYTES as u64,
             on_turn: OnTurn::default(),
             ahead: Ahead::default(),
             planted: None,
@@ -75,7 +78,11 @@ impl fmt::Debug for OnTurn {
 
 /// Is told of entries as soon as they can be read, and asked whether what it makes of them is worth waiting for.
 pub trait RunsAhead: Send + Sync {
-    /// These entries were appended. It runs where the log is written to, and must not block.
+    /// These entries can be read now: they were appended, or will be next. It runs where the log is written to, and must
+    /// not block.
+    fn readable(&self, entries: &[LogEntry]);
+
+    /// These entries were appended; they could be read before. As [`RunsAhead::readable`].
     fn appended(&self, entries: &[LogEntry]);
 
     /// Ready once nothing more is about to follow from what was appended so far; `None` when that is so already.
@@ -90,6 +97,12 @@ impl Ahead {
     /// This one.
     pub fn new(runs: Arc<dyn RunsAhead>) -> Ahead {
         Ahead(Some(runs))
+    }
+
+    pub(super) fn readable(&self, entries: &[LogEntry]) {
+        if let Ahead(Some(runs)) = self {
+            runs.readable(entries);
+        }
     }
 
     pub(super) fn appended(&self, entries: &[LogEntry]) {

@@ -98,10 +98,20 @@ impl Shared {
         while next < range.end {
             let tail_first = {
                 let memory = self.memory();
-                let Some(last) = memory.line.last.filter(|last| next <= last.index.0) else { break };
+                let Some(last) = memory.line.last.filter(|last| next <= last.index.0) else {
+                    memory
+                        .line
+                        .foreseen
+                        .from(next)
+                        .take_while(|entry| entry.id.index.0 < range.end)
+                        .all(&mut push);
+                    break;
+                };
                 let tail_first = memory.line.tail.first().map_or(last.index.0 + 1, |first| first.0);
                 if next >= tail_first {
-                    memory.line.tail.within(next..range.end).all(&mut push);
+                    let foreseen = memory.line.foreseen.from(next);
+                    let mut wanted = memory.line.tail.within(next..range.end).chain(foreseen);
+                    wanted.by_ref().take_while(|entry| entry.id.index.0 < range.end).all(&mut push);
                     break;
                 }
                 tail_first
@@ -271,6 +281,7 @@ impl Shared {
         let (in_memory, line, looks_in_sealed) = {
             let memory = self.memory();
             let in_memory = at.iter().filter_map(|at| memory.line.index.next_with(*at, from)).min();
+            let in_memory = in_memory.or_else(|| memory.line.foreseen.next_with(from, at));
             let sealed = memory.line.sealed.last_key_value().map(|(_, listed)| listed.seal.last.index);
             (in_memory, memory.line.number, sealed.is_some_and(|last| from <= last))
         };

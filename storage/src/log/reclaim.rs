@@ -220,7 +220,7 @@ impl Shared {
     ) -> Result<Held, Fault> {
         let number = self.memory().number_segment();
         let birth = Birth { number, ..segment::read_birth(old)? };
-        let written = Segment::make(&*self.disk, &self.folder, birth)
+        let written = Segment::make(&*self.disk, &self.folder, birth, 0)
             .and_then(|segment| write_rest(&segment, listed, old, rows, plan));
         written.inspect_err(|_| {
             // It is removed at the next start otherwise; what matters is the error.

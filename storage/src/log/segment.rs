@@ -94,16 +94,26 @@ pub(super) struct Segment {
 
 impl Segment {
     /// Makes an empty segment, durably.
-    pub(super) fn create(disk: &dyn Disk, folder: &Path, birth: Birth) -> Result<Segment, Fault> {
-        let segment = Segment::make(disk, folder, birth)?;
+    pub(super) fn create(
+        disk: &dyn Disk,
+        folder: &Path,
+        birth: Birth,
+        zeros_ahead: u64,
+    ) -> Result<Segment, Fault> {
+        let segment = Segment::make(disk, folder, birth, zeros_ahead)?;
         segment.file.show(disk)?;
         Ok(segment)
     }
 
     /// Makes an empty segment, out of sight.
-    pub(super) fn make(disk: &dyn Disk, folder: &Path, birth: Birth) -> Result<Segment, Fault> {
+    pub(super) fn make(
+        disk: &dyn Disk,
+        folder: &Path,
+        birth: Birth,
+        zeros_ahead: u64,
+    ) -> Result<Segment, Fault> {
         let path = path(folder, birth.number);
-        let file = DatabaseFile::create(disk, &path, limits::SEGMENT_CACHE_BYTES)?;
+        let file = DatabaseFile::create_with(disk, &path, limits::SEGMENT_CACHE_BYTES, zeros_ahead)?;
         file.write(Commit::OneSync, |transaction| {
             version::stamp(transaction)?;
             transaction.open_table(ABOUT)?.insert(SEGMENT_KEY, &birth.encode()[..])?;

@@ -226,7 +226,12 @@ impl Writer {
         }
         let (number, made) = (self.shared.memory().number_segment(), self.shared.clock.now());
         let birth = Birth { number, line, first, previous, committed, turn: self.turn, made };
-        let segment = Arc::new(Segment::create(&*self.shared.disk, &self.shared.folder, birth)?);
+        let segment = Arc::new(Segment::create(
+            &*self.shared.disk,
+            &self.shared.folder,
+            birth,
+            self.shared.options.zeros_ahead,
+        )?);
         if let Some(line) = self.shared.memory().line_mut(line) {
             line.open.push_back(OpenSegment::new(segment.clone()));
             line.has_active = true;

@@ -15,7 +15,7 @@ use tidemill_core::fault::Fault;
 use tidemill_core::limits;
 
 use super::progress::Progress;
-use super::reign::Reign;
+use super::reign::{Entered, Reign};
 use super::standing;
 use super::types::{self, RaftEntryOf, RaftLogId, RaftVote, TypeConfig};
 use crate::log::{GroupLog, LogEntry, LogId, Payload};
@@ -24,6 +24,7 @@ use crate::log::{GroupLog, LogEntry, LogId, Payload};
 pub struct LogStore {
     reader: LogReader,
     reign: Reign,
+    entered: Entered,
 }
 
 /// Reads openraft's log; one for each follower, and one for the machine.
@@ -34,9 +35,10 @@ pub struct LogReader {
 }
 
 impl LogStore {
-    /// Over an open log. `progress` knows where the terms ended that are applied.
-    pub fn new(log: GroupLog, progress: Progress) -> LogStore {
-        LogStore { reader: LogReader { log, progress }, reign: Reign::default() }
+    /// Over an open log. `progress` knows where the terms ended that are applied, and `entered` is told how many
+    /// proposals are in it.
+    pub fn new(log: GroupLog, progress: Progress, entered: Entered) -> LogStore {
+        LogStore { reader: LogReader { log, progress }, reign: Reign::default(), entered }
     }
 
     /// What becomes of an entry when it enters the log: see [`super::reign`].
@@ -45,7 +47,7 @@ impl LogStore {
         let payload = match entry.payload {
             EntryPayload::Blank => Payload::Blank,
             EntryPayload::Normal(proposed) => {
-                self.reign.admit(proposed).map_or(Payload::Blank, Payload::Entry)
+                self.reign.admit(proposed, id.index).map_or(Payload::Blank, Payload::Entry)
             }
             EntryPayload::Membership(membership) => {
                 Payload::Membership(standing::encode_membership(&membership))
@@ -198,6 +200,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let entries = entries.into_iter().map(|entry| self.admit(entry)).collect();
         let done = Box::new(move |end: Result<(), Fault>| callback.io_completed(end.map_err(other)));
         self.reader.log.append(entries, done);
+        self.reign.tell(&self.entered);
         Ok(())
     }
 

@@ -23,13 +23,13 @@ use super::log_store::LogStore;
 use super::machine::{Outcome, StateMachine};
 use super::network::Network;
 use super::progress::Progress;
-use super::reign::{Reign, Tell};
+use super::reign::{Entered, Reign, Tell};
 use super::snapshot;
 use super::types::{self, Runtime, TypeConfig};
 use crate::group::{
     GroupOptions, Leadership, Machine, Members, MembershipError, Proposal, ProposeError, Role,
 };
-use crate::log::{EncodedEntry, GroupLog, OnFault, Recovery};
+use crate::log::{EncodedEntry, GroupLog, LogEntry, LogId, OnFault, Payload, Recovery};
 use crate::state::StateStore;
 
 /// One kibibyte, the grain in which room for proposals is given.
@@ -46,6 +46,8 @@ pub struct Node {
     refused_in: watch::Sender<Option<Term>>,
     /// Orders the proposals, and counts them.
     reign: tokio::sync::Mutex<Reign>,
+    /// How many of them are in the log.
+    entered: Entered,
     /// Bounds what was proposed and is not in the log yet.
     room: Arc<Semaphore>,
     pub(super) arrival: Arc<tokio::sync::Mutex<Arrival>>,
@@ -78,7 +80,8 @@ impl Node {
             StateMachine::new(tables.clone(), log.clone(), machine, progress.clone(), on_fault.clone());
         let network = Network { group: options.group, transport: world.transport.clone(), log: log.clone() };
         let config = config(&options).validate().map_err(raft_fault)?;
-        let store = LogStore::new(log.clone(), progress.clone());
+        let entered = Entered::default();
+        let store = LogStore::new(log.clone(), progress.clone(), entered.clone());
         let starting = Raft::new(options.broker.0, Arc::new(config), network, store, machine);
         // All random numbers of openraft's tasks follow from this one.
         let raft = Runtime::scope(world.chance.number(), starting).await.map_err(raft_fault)?;
@@ -92,6 +95,7 @@ impl Node {
             amnesia: Mutex::new(amnesia),
             refused_in: watch::Sender::new(None),
             reign: tokio::sync::Mutex::default(),
+            entered,
             room: Arc::new(Semaphore::new(limits::UNSYNCED_BYTES_MAX / ROOM_GRAIN)),
             machine_ended: Mutex::new(Some(machine_ended)),
             options,
@@ -179,9 +183,15 @@ impl Node {
             // Whoever proposed it may have gone away.
             tell.send(outcome).ok();
         };
-        let write = self.raft.write(reign.propose(term, entry, room)).with_leader(types::raft_term(term));
+        let log = (&self.entered, || self.log.last_id());
+        let proposed = reign.propose(term, log, entry.clone(), room);
+        let foreseen = proposed.foreseen();
+        let write = self.raft.write(proposed).with_leader(types::raft_term(term));
         write.responder(Tell::new(told_by_raft)).await.map_err(|_| ProposeError::Stopped)?;
-        reign.made();
+        reign.made(foreseen);
+        if let Some(index) = foreseen {
+            self.log.foresee(&LogEntry { id: LogId { term, index }, payload: Payload::Entry(entry) });
+        }
         Ok(Proposal::new(told))
     }
 
@@ -249,14 +259,24 @@ impl Node {
 
     /// Adds a replica that does not vote.
     pub async fn add_learner(&self, broker: BrokerId) -> Result<(), MembershipError> {
-        let added = self.raft.add_learner(broker.0, EmptyNode {}, true).await;
-        added.map(drop).map_err(membership_error)
+        let change = self.raft.add_learner(broker.0, EmptyNode {}, true);
+        self.changing(change).await.map(drop).map_err(membership_error)
     }
 
     /// Makes these brokers the voters.
     pub async fn change_voters(&self, voters: &BTreeSet<BrokerId>) -> Result<(), MembershipError> {
         let voters = ChangeMembers::ReplaceAllVoters(voters.iter().map(|broker| broker.0).collect());
-        self.raft.change_membership(voters, false).await.map(drop).map_err(membership_error)
+        let change = self.raft.change_membership(voters, false);
+        self.changing(change).await.map(drop).map_err(membership_error)
+    }
+
+    /// Changes the members. Whoever gives up before it is over leaves the places of entries unforeseen, since nobody
+    /// knows what openraft appends yet.
+    async fn changing<T>(&self, change: impl Future<Output = T>) -> T {
+        self.reign.lock().await.change_begins();
+        let changed = change.await;
+        self.reign.lock().await.change_ends();
+        changed
     }
 
     /// Asks another voter to lead.

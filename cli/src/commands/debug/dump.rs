@@ -62,7 +62,7 @@ impl Dump {
     /// [`Failure::Refused`] when there is nothing to be listed, or something of it is damaged; all that can be read is
     /// listed before.
     pub fn run(self, format: Format) -> Result<(), Failure> {
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::default());
         let mut listed = 0_usize;
         let mut damaged = 0_usize;
         let mut out = io::stdout().lock();

@@ -86,7 +86,7 @@ impl Trial {
         let artifact = compile(&plugin.component, code)?;
         let runtime = Runtime::new(RuntimeOptions { instances: limits::GUEST_MEMORIES_MAX, code })?;
         let threads = tokio::runtime::Handle::current();
-        serve::tick(&runtime, world::real(threads.clone(), threads).clock)?;
+        serve::tick(&runtime, world::real(world::RealDisk::default(), threads.clone(), threads).clock)?;
         let spec = spec(plugin, partitions)?;
         let mut trial = Trial {
             plugin: runtime.load(&artifact)?,
