@@ -193,7 +193,7 @@ impl Rest<'_> {
                         turn: mark.turn - 1,
                         made: self.made,
                     };
-                    none.insert((Segment::create(self.disk, self.folder, birth)?, 0))
+                    none.insert((Segment::create(self.disk, self.folder, birth, 0)?, 0))
                 }
             };
             // All of it is committed.
