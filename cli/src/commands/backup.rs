@@ -114,7 +114,7 @@ fn place(folder: &Path) -> Result<Place, Failure> {
     if !folder.is_dir() {
         return Err(anyhow!("{}: there is no such folder", folder.display()).into());
     }
-    Ok(Place::new(Arc::new(RealDisk), folder))
+    Ok(Place::new(Arc::new(RealDisk::default()), folder))
 }
 
 fn failure(error: BackupError) -> Failure {
@@ -260,7 +260,7 @@ impl Restore {
     fn run(self, format: Format) -> Result<(), Failure> {
         let from = place(&self.folder)?;
         let handle = tokio::runtime::Handle::current();
-        let world = world::real(handle.clone(), handle);
+        let world = world::real(RealDisk::default(), handle.clone(), handle);
         let to = std::path::absolute(&self.to)?;
         let manifest = restore::restore(&world, &from, &self.name, &to).map_err(failure)?;
         match format {
