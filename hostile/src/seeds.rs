@@ -48,7 +48,7 @@ fn envelope() -> Envelope {
         digest: Digest([9; 32]),
         step: StepNumber(4),
         event_time_watermark_ms: Some(7),
-        by_timer: true,
+        by_timer: false,
         lineage: vec![line, line],
     };
     Envelope { append_time: Timestamp(77), origin: Origin::Task(derivation) }
