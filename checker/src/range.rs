@@ -83,7 +83,7 @@ pub(crate) fn between(
                 at >= from && at < to
             };
             let Ok(records) = batch::decode(&placed.batch, &READABLE) else {
-                if within(first) {
+                if within(first) && header.next_offset() > starts[input] {
                     found.unreadable += 1;
                     found.time = found.time.max(envelope.append_time);
                     found.next.insert(input, header.next_offset());

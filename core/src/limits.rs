@@ -219,6 +219,11 @@ pub const LOG_LINES_KEPT: usize = 1_000;
 pub const STATE_VERSIONS_MAX: usize = 64;
 /// A task with records to consume and none consumed for so long is *stalled*.
 pub const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// Records that a task has not consumed are *expiring* in the last part of the time, or of the bytes, that their topic
+/// keeps: one in so many …
+pub const EXPIRING_SHARE: u64 = 10;
+/// … and of the time, so much at most.
+pub const EXPIRING_SOON: Duration = Duration::from_secs(24 * 60 * 60);
 /// Dead letters that are looked at for one answer.
 pub const LETTERS_LOOKED_MAX: usize = 100_000;
 /// Reasons that are told apart in one answer about dead letters.

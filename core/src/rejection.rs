@@ -90,6 +90,9 @@ pub enum Rejection {
     /// Something needs it, in words that name what.
     #[error("{0}")]
     InUse(String),
+    /// Tasks stand below a log start, in words that name the way on.
+    #[error("{0}")]
+    Behind(String),
     /// A limit, in words that name it.
     #[error("{0}")]
     Limit(String),
@@ -130,7 +133,7 @@ impl Rejection {
             Rejection::LongWritten(_) => ErrorCode::DUPLICATE_SEQUENCE_NUMBER,
             Rejection::Fenced { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
             Rejection::UnknownProducer(_) => ErrorCode::UNKNOWN_PRODUCER_ID,
-            Rejection::OffsetOutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+            Rejection::OffsetOutOfRange { .. } | Rejection::Behind(_) => ErrorCode::OFFSET_OUT_OF_RANGE,
             Rejection::Name(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
             Rejection::Partitions { .. } => ErrorCode::INVALID_PARTITIONS,
             Rejection::Setting(_) => ErrorCode::INVALID_CONFIG,

@@ -129,7 +129,8 @@ impl Row for RecentBatch {
 }
 
 /// A task: `status u8 · generation u32 · step u64 · cursor index u64 · skip u32 · attempts u32 ·
-/// inputs n u16 · n × (topic id 16 · next offset u64) · reason text`.
+/// inputs n u16 · n × (topic id 16 · next offset u64) · reason text`; and, once a log start has passed it:
+/// `jumps u32 · passed over u64`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskRow {
     /// Whether it takes steps.
@@ -146,6 +147,10 @@ pub struct TaskRow {
     pub positions: Vec<(TopicId, Offset)>,
     /// Why it last failed, or stopped; empty when it did not.
     pub reason: String,
+    /// How often a log start has passed its place.
+    pub jumps: u32,
+    /// Records that it passed over because of that, since it last began anew.
+    pub passed_over: u64,
 }
 
 /// Whether a task takes steps.
@@ -154,7 +159,7 @@ pub enum TaskStatus {
     /// It does.
     #[default]
     Running = 0,
-    /// Its failure policy stopped it at an event.
+    /// Its failure policy stopped it, at an event or because a log start had passed it.
     Stopped = 1,
     /// Somebody paused its plugin.
     Paused = 2,
@@ -170,6 +175,10 @@ impl Row for TaskRow {
             writer.raw(&topic.0).u64(next.0);
         }
         writer.text(&self.reason);
+        // Without these, it is what versions wrote that knew nothing of them.
+        if self.jumps > 0 {
+            writer.u32(self.jumps).u64(self.passed_over);
+        }
         writer.finish()
     }
 
@@ -192,8 +201,12 @@ impl Row for TaskRow {
             positions.push((topic, Offset(reader.u64("input")?)));
         }
         let reason = reader.text("reason")?;
+        let (jumps, passed_over) = match reader.remaining() {
+            0 => (0, 0),
+            _ => (reader.u32("jumps")?, reader.u64("passed over")?),
+        };
         reader.finish("task row")?;
-        Ok(TaskRow { status, generation, step, cursor, attempts, positions, reason })
+        Ok(TaskRow { status, generation, step, cursor, attempts, positions, reason, jumps, passed_over })
     }
 }
 

@@ -106,6 +106,9 @@ pub struct FailurePolicy {
     /// What then becomes of it.
     #[serde(default)]
     pub then: AfterAttempts,
+    /// What a task does when records are removed before it consumed them.
+    #[serde(default)]
+    pub behind_log_start: BehindLogStart,
 }
 
 fn attempts_default() -> u32 {
@@ -114,7 +117,11 @@ fn attempts_default() -> u32 {
 
 impl Default for FailurePolicy {
     fn default() -> Self {
-        FailurePolicy { attempts: attempts_default(), then: AfterAttempts::default() }
+        FailurePolicy {
+            attempts: attempts_default(),
+            then: AfterAttempts::default(),
+            behind_log_start: BehindLogStart::default(),
+        }
     }
 }
 
@@ -127,6 +134,20 @@ pub enum AfterAttempts {
     DeadLetter,
     /// The task stops before it.
     Stop,
+}
+
+/// What a task does that a log start has passed: records were removed, by retention or by hand, before it consumed
+/// them. Kafka's `auto.offset.reset` asks the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BehindLogStart {
+    /// It stops, and says what is missing.
+    #[default]
+    Stop,
+    /// It goes on with the first record that is there.
+    Earliest,
+    /// It goes on behind the last record that is there.
+    Latest,
 }
 
 impl TaskSpec {

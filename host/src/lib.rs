@@ -22,6 +22,7 @@ pub mod broker;
 pub mod catalog;
 pub mod components;
 pub mod config;
+pub mod expiring;
 mod files;
 pub mod identity;
 pub mod letters;

@@ -1,12 +1,19 @@
 //! What becomes of plugins that are deployed: paused, resumed, rolled back, begun anew, deleted.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use tidemill_core::catalog::lifecycle::{self, Order};
 use tidemill_core::catalog::{self, Deployment};
 use tidemill_core::manifest::StartAt;
 use tidemill_core::rejection::Rejection;
+use tidemill_core::shard::control::Control;
+use tidemill_core::task::BehindLogStart;
+use tidemill_protocol::ids::Partition;
 
 use crate::catalog::reconcile;
 use crate::plugins::{DeployError, Deployed, Plugins};
+use crate::shards::Shard;
 
 impl Plugins {
     /// Has a plugin's tasks take no steps. What they have not consumed waits.
@@ -20,12 +27,30 @@ impl Plugins {
         Ok(paused)
     }
 
-    /// Has a plugin's tasks take steps again, be it that they were paused, or that its failure policy stopped them.
+    /// Has a plugin's tasks take steps again, be it that they were paused, or that its failure policy stopped them. Those
+    /// that are behind a log start go on where `behind` says; without it, it is refused.
     ///
     /// # Errors
     /// [`DeployError`].
-    pub async fn resume(&self, tenant: &str, name: &str) -> Result<Deployed, DeployError> {
+    pub async fn resume(
+        &self,
+        tenant: &str,
+        name: &str,
+        behind: Option<BehindLogStart>,
+    ) -> Result<Deployed, DeployError> {
         let known = self.known(tenant, name)?;
+        let told = self.behind(&known)?;
+        let choice = behind.unwrap_or(known.spec.failure.behind_log_start);
+        if !told.is_empty() {
+            if choice == BehindLogStart::Stop {
+                return Err(Rejection::Behind(told.join("; ")).into());
+            }
+            let deployment = known.id;
+            for shard in self.shards_of(&known) {
+                shard.control(&Control::PassTasks { deployment, choice: Some(choice) }).await?;
+            }
+            tracing::warn!(plugin = name, ?choice, "goes on behind what was removed");
+        }
         if self.describe(&known)?.iter().all(|task| task.status == "running") {
             return Ok(Deployed { deployment: known, changed: false });
         }
@@ -84,6 +109,14 @@ impl Plugins {
         self.metrics.forget(name);
         tracing::info!(plugin = name, "deleted");
         Ok(deleted)
+    }
+
+    /// The shards that have tasks of a deployment.
+    fn shards_of(&self, deployment: &Deployment) -> impl Iterator<Item = &Arc<Shard>> {
+        let spec = &deployment.spec;
+        let homes: BTreeSet<_> =
+            (0..spec.tasks()).map(|partition| spec.home_of(Partition(partition))).collect();
+        homes.into_iter().filter_map(|home| self.shards.get(usize::from(home.0)))
     }
 
     fn known(&self, tenant: &str, name: &str) -> Result<Deployment, DeployError> {

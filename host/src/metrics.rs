@@ -65,6 +65,8 @@ pub struct Metrics {
     plugin_lag_records: Family<OfPlugin, Gauge>,
     plugin_lag_seconds: Family<OfPlugin, Seconds>,
     plugin_stalled_tasks: Family<OfPlugin, Gauge>,
+    plugin_passed_over_records: Family<OfPlugin, Gauge>,
+    plugin_expiring_tasks: Family<OfPlugin, Gauge>,
     commit_seconds: Histogram,
     commit_bytes: Histogram,
     leaders: Family<OfShard, Gauge>,
@@ -119,6 +121,8 @@ impl Default for Metrics {
             plugin_lag_records: Family::default(),
             plugin_lag_seconds: Family::default(),
             plugin_stalled_tasks: Family::default(),
+            plugin_passed_over_records: Family::default(),
+            plugin_expiring_tasks: Family::default(),
             commit_seconds: seconds(),
             commit_bytes: Histogram::new(exponential_buckets(256.0, 4.0, 9)),
             leaders: Family::default(),
@@ -183,6 +187,10 @@ impl Metrics {
         r.register_with_unit("plugin_lag", help, Unit::Seconds, self.plugin_lag_seconds.clone());
         let help = "Tasks of a plugin that have records to consume and consume none";
         r.register("plugin_stalled_tasks", help, self.plugin_stalled_tasks.clone());
+        let help = "Records that were removed before a plugin consumed them, and that it passed over";
+        r.register("plugin_passed_over_records", help, self.plugin_passed_over_records.clone());
+        let help = "Tasks of a plugin that have not consumed records which will be removed soon";
+        r.register("plugin_expiring_tasks", help, self.plugin_expiring_tasks.clone());
         let help = "One commit of a shard's writer";
         r.register_with_unit("commit_latency", help, Unit::Seconds, self.commit_seconds.clone());
         r.register_with_unit("commit_size", help, Unit::Bytes, self.commit_bytes.clone());
@@ -281,12 +289,22 @@ impl Metrics {
         self.plugin_stalled_tasks.get_or_create(&of_plugin).set(i64::try_from(tasks).unwrap_or(i64::MAX));
     }
 
+    /// How many records a plugin has passed over, and in how many tasks records are about to be removed.
+    pub fn passed_over(&self, plugin: &str, records: u64, expiring: u64) {
+        let of_plugin = OfPlugin { plugin: plugin.to_owned() };
+        let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.plugin_passed_over_records.get_or_create(&of_plugin).set(gauge(records));
+        self.plugin_expiring_tasks.get_or_create(&of_plugin).set(gauge(expiring));
+    }
+
     /// A plugin is no more: what is measured of it now is not shown any more; what was counted is.
     pub fn forget(&self, plugin: &str) {
         let of_plugin = OfPlugin { plugin: plugin.to_owned() };
         self.plugin_lag_records.remove(&of_plugin);
         self.plugin_lag_seconds.remove(&of_plugin);
         self.plugin_stalled_tasks.remove(&of_plugin);
+        self.plugin_passed_over_records.remove(&of_plugin);
+        self.plugin_expiring_tasks.remove(&of_plugin);
     }
 
     /// When a certificate ends.

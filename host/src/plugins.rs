@@ -17,6 +17,7 @@ use tidemill_core::plugin::TimerKind;
 use tidemill_core::rejection::Rejection;
 use tidemill_core::rows::{TaskRow, TaskStatus};
 use tidemill_core::seams::{Timestamp, World};
+use tidemill_core::shard::behind::{self, Behind};
 use tidemill_core::shard::letters;
 use tidemill_core::tables::{self, Key, View};
 use tidemill_core::task::TaskSpec;
@@ -25,6 +26,7 @@ use tidemill_protocol::ids::{Offset, Partition, TopicPartition};
 
 use crate::catalog::{Catalog, Unchanged, reconcile};
 use crate::components::{ComponentError, Components};
+use crate::expiring::{self, Expiring};
 use crate::metrics::Metrics;
 use crate::offsets::{self, Moment};
 use crate::reserve::Reserve;
@@ -138,6 +140,12 @@ pub struct TaskState {
     pub positions: BTreeMap<String, u64>,
     /// Records that it has not consumed.
     pub lag_records: u64,
+    /// Records that were removed before it consumed them, while it stands below a log start: it is stopped or paused.
+    pub removed_records: u64,
+    /// Records that were removed before it consumed them, and that it passed over, since it last began anew.
+    pub passed_over_records: u64,
+    /// Inputs of which records will be removed soon that it has not consumed.
+    pub expiring: Vec<Expiring>,
     /// Timers that are set; at most [`limits::TIMERS_COUNTED_MAX`] are counted.
     pub timers: usize,
     /// Its event-time watermark, in milliseconds since 1970; none before its first record.
@@ -316,6 +324,12 @@ impl Plugins {
                 cursor: row.cursor,
                 positions: names.zip(row.positions.iter().map(|(_, next)| next.0)).collect(),
                 lag_records: lag(shard, task, &row)?,
+                removed_records: behind::of(&shard.group.tables(), task, &row)?
+                    .iter()
+                    .map(Behind::records)
+                    .sum(),
+                passed_over_records: row.passed_over,
+                expiring: expiring::of(&self.catalog, shard, task, &row, self.world.clock.now())?,
                 timers: timers(shard, task)?,
                 event_time_watermark_ms: clocks.and_then(|clocks| clocks.watermark_ms),
                 stalled: report.stalled().map(|(since, cause)| Stalled { since_ms: since.0, cause }),
@@ -329,6 +343,25 @@ impl Plugins {
             });
         }
         Ok(states)
+    }
+
+    /// What log starts have passed of a deployment's tasks, in words for each task that is behind.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the storage.
+    pub(crate) fn behind(&self, deployment: &Deployment) -> Result<Vec<String>, Fault> {
+        let spec = &deployment.spec;
+        let mut told = Vec::new();
+        for partition in (0..spec.tasks()).map(Partition) {
+            let task = TaskId { deployment: deployment.id, partition };
+            let tables = self.shards[usize::from(spec.home_of(partition).0)].group.tables();
+            let Some(row) = tables::read::<TaskRow>(&tables, &Key::Task(task))? else { continue };
+            let behind = behind::of(&tables, task, &row)?;
+            if !behind.is_empty() {
+                told.push(format!("task {}: {}", partition.0, behind::told(spec, &behind)));
+            }
+        }
+        Ok(told)
     }
 
     /// The tasks that have records to consume and consume none, in words.
@@ -364,7 +397,7 @@ impl Plugins {
 
     fn count_lag(&self, deployment: &Deployment) -> Result<(), Fault> {
         let now = self.world.clock.now();
-        let (mut records, mut stalled) = (0, 0);
+        let (mut records, mut stalled, mut passed_over, mut expiring) = (0, 0, 0, 0);
         let mut oldest = now;
         for partition in 0..deployment.spec.tasks() {
             let task = TaskId { deployment: deployment.id, partition: Partition(partition) };
@@ -375,6 +408,9 @@ impl Plugins {
             let row = with_attempts(shard, &deployment.spec, task, row)?;
             let behind = lag(shard, task, &row)?;
             records += behind;
+            passed_over += row.passed_over;
+            let soon = expiring::of(&self.catalog, shard, task, &row, now)?;
+            expiring += u64::from(!soon.is_empty());
             stalled += u64::from(self.tasks.report(task).watch(Standing::of(&row, behind), now).is_some());
             for (topic, next) in &row.positions {
                 let at = TopicPartition { topic: *topic, partition: task.partition };
@@ -387,6 +423,7 @@ impl Plugins {
         let age = if records == 0 { Duration::ZERO } else { now.since(oldest) };
         self.metrics.lag(&deployment.name, records, age);
         self.metrics.stalled(&deployment.name, stalled);
+        self.metrics.passed_over(&deployment.name, passed_over, expiring);
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! Giving the disk back: of records that expired, were trimmed, or whose topic is no more.
 //!
-//! What a shard's log may lose lies below whatever anybody still needs: the place where its tasks read, the steps of
-//! which something has not arrived elsewhere, the records from the log starts on. The rest is storage's to weigh, segment
+//! What a shard's log may lose lies below whatever anybody still needs: the steps of which something has not arrived
+//! elsewhere, the records from the log starts on. It waits for no task: one that a log start has passed knows that by the
+//! same entry. The rest is storage's to weigh, segment
 //! by segment. Raft is asked to forget first, which makes a checkpoint: nothing is given back that a start would have
 //! to apply again.
 //!
@@ -15,10 +16,9 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{LogIndex, ShardId};
-use tidemill_core::rows::{PendingRow, TaskRow};
+use tidemill_core::rows::PendingRow;
 use tidemill_core::seams::World;
-use tidemill_core::tables::{self, Key, Row, View, end_of_prefix};
-use tidemill_core::task::TaskSpec;
+use tidemill_core::tables::{Key, Row, View, end_of_prefix};
 use tokio::sync::Notify;
 
 use crate::metrics::Metrics;
@@ -28,8 +28,6 @@ use crate::shards::Shard;
 const REST: Duration = Duration::from_secs(5);
 /// What a segment must take, in bytes, to be ended early for what was deleted in it.
 const ROLL_BYTES: u64 = 8 << 20;
-/// The number of the table of tasks, for a scan.
-const TASK_TABLE: u8 = 6;
 
 /// Gives back what can be, for ever. `deleted` is told when records were deleted.
 pub async fn run(
@@ -92,15 +90,6 @@ async fn reclaim(shard: &Shard, shards: u16, was_deleted: bool, metrics: &Metric
 fn needed_from(shard: &Shard, shards: u16) -> Result<LogIndex, Fault> {
     let view = shard.group.tables();
     let mut needed = shard.upto();
-    let tasks = Key::table(TASK_TABLE);
-    for (key, row) in view.scan(&tasks, end_of_prefix(&tasks).as_deref(), usize::MAX)? {
-        let Key::Task(task) = Key::decode(&key)? else { continue };
-        let row = TaskRow::decode(&row)?;
-        let Some(spec) = tables::read::<TaskSpec>(&view, &Key::Spec(task.deployment))? else { continue };
-        // A cursor stands still while nothing comes: what lies behind it may hold nothing for the task.
-        let next = shard.group.log().next_with(row.cursor.index, needed, &spec.places(task.partition))?;
-        needed = next.map_or(needed, |next| needed.min(next));
-    }
     for target in (0..shards).map(ShardId) {
         let pending = Key::pending_prefix(target);
         for (_, row) in view.scan(&pending, end_of_prefix(&pending).as_deref(), usize::MAX)? {

@@ -94,7 +94,7 @@ fn first_kept(shard: &Shard, at: TopicPartition, since: Timestamp) -> Result<Opt
 }
 
 /// The batch that holds an offset, or the next one, and when it was appended.
-fn batch_at(
+pub(crate) fn batch_at(
     shard: &Shard,
     at: TopicPartition,
     offset: Offset,

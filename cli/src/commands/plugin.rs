@@ -239,7 +239,10 @@ fn condition(plugin: &Value) -> String {
     match (plugin["paused"] == true, plugin["stalled"].as_u64().unwrap_or(0)) {
         (true, _) => "paused".into(),
         (false, 0) if plugin["running"] != plugin["tasks"] => "stopped".into(),
-        (false, 0) => "running".into(),
+        (false, 0) => match plugin["expiring"].as_u64().unwrap_or(0) {
+            0 => "running".into(),
+            tasks => format!("running; records of {tasks} tasks expire soon"),
+        },
         (false, _) => format!("stalled: {}", text(&plugin["stalled-cause"])),
     }
 }
@@ -273,8 +276,20 @@ async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Fail
                     text(&task["attempts"])
                 );
             }
+            Some("stopped" | "paused") if task["removed-records"].as_u64() > Some(0) => {
+                println!("\ntask {number} is behind: {why}")
+            }
             Some("stopped") => println!("\ntask {number} stopped before an event that failed: {why}"),
             _ => {}
+        }
+        match task["passed-over-records"].as_u64() {
+            None | Some(0) => {}
+            Some(records) => println!(
+                "\ntask {number} passed over {records} records that were removed before it consumed them"
+            ),
+        }
+        for expiring in task["expiring"].as_array().into_iter().flatten() {
+            println!("\ntask {number} is about to lose records: {}", text(&expiring["why"]));
         }
         if let Some(cause) = task["stalled"]["cause"].as_str() {
             println!("\ntask {number} is stalled: {cause}");

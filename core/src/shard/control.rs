@@ -7,16 +7,16 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidemill_protocol::ids::{Offset, Partition, TopicId, TopicPartition};
 
-use super::Deciding;
 use super::letters::{self, Redrive};
 use super::trim::{self, Trim};
+use super::{Deciding, behind};
 use crate::effect::Effect;
 use crate::entry::{Entry, EntryKind};
 use crate::fault::Fault;
 use crate::ids::{Cursor, DeploymentId, TaskId};
 use crate::rows::{PartitionRow, TaskRow, TaskStatus};
 use crate::tables::{self, Key, Tables, end_of_prefix};
-use crate::task::TaskSpec;
+use crate::task::{BehindLogStart, TaskSpec};
 use crate::text;
 
 /// A change of what the shard holds or runs.
@@ -42,6 +42,17 @@ pub enum Control {
     Trim {
         /// Where to.
         partitions: Vec<Trim>,
+        /// Whether tasks that they pass are treated by their manifests' choice: the broker kept for them what lies
+        /// below, before there was one.
+        #[serde(default)]
+        passes_tasks: bool,
+    },
+    /// Treat tasks that are behind a log start as their manifest says, or as is said here. See [`behind`].
+    PassTasks {
+        /// The deployment.
+        deployment: DeploymentId,
+        /// What somebody chose for this once.
+        choice: Option<BehindLogStart>,
     },
     /// Run these tasks of a generation, or have them paused. A task of an older generation goes on where it is, unless
     /// the spec says that a generation began anew since.
@@ -134,10 +145,11 @@ pub(super) fn apply(tables: &mut dyn Tables, entry: &Entry, effects: &mut Vec<Ef
             effects.push(Effect::Deleted);
             partitions.iter().try_for_each(|deleted| delete_partition(tables, *deleted))
         }
-        Control::Trim { partitions } => {
+        Control::Trim { partitions, passes_tasks } => {
             effects.push(Effect::Deleted);
-            partitions.iter().try_for_each(|trim| trim::apply(tables, trim))
+            trim::apply(tables, &partitions, passes_tasks, effects)
         }
+        Control::PassTasks { deployment, choice } => behind::treat_all(tables, deployment, choice, effects),
         Control::StartTasks { spec, tasks } => {
             let known = tables::read::<TaskSpec>(tables, &Key::Spec(spec.deployment))?;
             if known.is_none_or(|known| known.generation < spec.generation) {

@@ -11,9 +11,11 @@
 //! | [`Arrival`](EntryKind::Arrival), [`Shipped`](EntryKind::Shipped) | [`ship`] | what steps derive for other shards |
 //! | [`Control`](EntryKind::Control) | [`control`] | what the shard holds and runs |
 //! | — of log starts | [`trim`] | what of a partition is there still |
+//! | — | [`behind`] | tasks that were to read what is not there any more |
 //! | — of dead letters | [`letters`] | what becomes of them |
 //! | [`GroupOffsets`](EntryKind::GroupOffsets) | [`group_offsets`] | what consumers committed |
 
+pub mod behind;
 pub mod control;
 pub mod group_offsets;
 pub mod letters;

@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! 1. A step begins where the one before it ended, and has the next number.
-//! 2. Only the newest generation of a running task takes steps.
+//! 2. Only the newest generation of a running task takes steps, on what it read since a log start last passed it.
 //! 3. A step that failed consumes nothing and derives nothing.
 //! 4. A step has events, due timers, or one dead letter that waits to be given to its plugin again; a timer fires once
 //!    each time it is set, and a letter is given once. Neither consumes anything.
@@ -48,6 +48,8 @@ pub struct Proposed<'a> {
     pub task: TaskId,
     /// The generation that ran.
     pub generation: Generation,
+    /// How often a log start had passed the task when it read what it consumes.
+    pub jumps: u32,
     /// Where it began to read.
     pub from: Cursor,
     /// Where it is to go on.
@@ -155,6 +157,7 @@ pub fn decide(deciding: &Deciding, proposed: &Proposed) -> Result<Result<Entry, 
     };
     let goes_on = row.status == TaskStatus::Running
         && row.generation == proposed.generation
+        && row.jumps == proposed.jumps
         && row.cursor == proposed.from;
     let spec = tables::read::<TaskSpec>(deciding.head, &Key::Spec(task.deployment))?;
     let Some(spec) = spec.filter(|_| goes_on) else { return Ok(Err(StepRefused::Fenced)) };

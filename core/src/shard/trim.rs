@@ -1,14 +1,15 @@
 //! Moving log starts: what lies below is not there any more for whoever reads.
 //!
 //! A log start moves by a committed command and never back, so that replicas agree on what exists. The command says where
-//! to; it cannot pass the partition's end, whatever it says. Tasks read the log itself: what they have not consumed
-//! yet reaches them for as long as the log has it.
+//! to; it cannot pass the partition's end, whatever it says. It waits for nobody: what becomes of tasks that it passes is
+//! said in [`super::behind`].
 
 use serde::{Deserialize, Serialize};
 use tidemill_protocol::ids::{Offset, Partition, TopicId, TopicPartition};
 
 use super::control::{self, Control};
-use super::{Deciding, letters, partition};
+use super::{Deciding, behind, letters, partition};
+use crate::effect::Effect;
 use crate::entry::Entry;
 use crate::fault::Fault;
 use crate::rejection::Rejection;
@@ -64,12 +65,25 @@ pub fn decide(deciding: &Deciding, trims: &[Trim]) -> Result<(Vec<Verdict>, Opti
     if moving.is_empty() {
         return Ok((verdicts, None));
     }
-    let entry = control::decide(deciding, &Control::Trim { partitions: moving })?;
+    let entry = control::decide(deciding, &Control::Trim { partitions: moving, passes_tasks: true })?;
     Ok((verdicts, Some(entry)))
 }
 
 /// See [`super::apply`].
-pub(super) fn apply(tables: &mut dyn Tables, trim: &Trim) -> Result<(), Fault> {
+pub(super) fn apply(
+    tables: &mut dyn Tables,
+    trims: &[Trim],
+    passes_tasks: bool,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Fault> {
+    trims.iter().try_for_each(|trim| move_up(tables, trim))?;
+    if passes_tasks {
+        behind::passed(tables, &trims.iter().map(Trim::at).collect(), effects)?;
+    }
+    Ok(())
+}
+
+fn move_up(tables: &mut dyn Tables, trim: &Trim) -> Result<(), Fault> {
     let key = Key::Partition(trim.at());
     let Some(mut row) = tables::read::<PartitionRow>(tables, &key)? else { return Ok(()) };
     let moved = Offset(trim.before).min(row.end);

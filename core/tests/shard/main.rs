@@ -1,5 +1,6 @@
 //! Stories of one shard, and of two that ship to one another.
 
+mod behind;
 mod deletions;
 mod generations;
 mod group_offsets;

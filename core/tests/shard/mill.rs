@@ -221,6 +221,7 @@ pub fn proposed(sources: &[Source], from: u64, effects: Effects) -> Proposed<'_>
     Proposed {
         task: TASK,
         generation: Generation(1),
+        jumps: 0,
         from: cursor(from),
         to: cursor(from + 1),
         positions: vec![Offset(from + 1)],

@@ -71,7 +71,7 @@ proptest! {
                 trim(&mut mill, &[to(ORDERS, before)]);
             } else {
                 // Whatever the log says: apply refuses nothing and stays within what there is.
-                mill.control(&Control::Trim { partitions: vec![to(ORDERS, before), to(at(9, 0), before)] });
+                mill.control(&Control::Trim { partitions: vec![to(ORDERS, before), to(at(9, 0), before)], passes_tasks: true });
             }
             mill.commit();
             let now = start(&mill, ORDERS);

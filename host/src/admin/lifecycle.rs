@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use tidemill_core::manifest::StartAt;
+use tidemill_core::task::BehindLogStart;
 
 use super::TENANT;
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, Query};
 use super::plugins::{PluginView, answer};
 use super::problem::Problem;
 use crate::broker::Broker;
@@ -20,12 +21,24 @@ pub async fn pause(
     answer(&broker, broker.plugins.pause(TENANT, &name).await?)
 }
 
+/// How tasks are to go on.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Resume {
+    /// Where those go on that a log start has passed.
+    behind: Option<BehindLogStart>,
+}
+
 /// Its tasks take steps again.
 pub async fn resume(
     State(broker): State<Arc<Broker>>,
     Path(name): Path<String>,
+    Query(Resume { behind }): Query<Resume>,
 ) -> Result<Json<PluginView>, Problem> {
-    answer(&broker, broker.plugins.resume(TENANT, &name).await?)
+    if behind == Some(BehindLogStart::Stop) {
+        return Err(Problem::field("behind", "tasks that are to go on do so at earliest or latest"));
+    }
+    answer(&broker, broker.plugins.resume(TENANT, &name, behind).await?)
 }
 
 /// The version before this one is deployed.

@@ -41,6 +41,10 @@ pub struct PluginView {
     publish: Vec<String>,
     dead_letter: String,
     lag_records: u64,
+    /// Records that were removed before its tasks consumed them, and that these passed over.
+    passed_over_records: u64,
+    /// Tasks that have not consumed records which will be removed soon.
+    expiring: usize,
     timers: usize,
     /// Tasks that take steps, of all.
     running: usize,
@@ -75,6 +79,8 @@ fn view(broker: &Broker, deployment: &Deployment) -> Result<PluginView, Problem>
         publish: spec.outputs.iter().map(|output| output.name.clone()).collect(),
         dead_letter: spec.dead_letter.name.clone(),
         lag_records: state.iter().map(|task| task.lag_records).sum(),
+        passed_over_records: state.iter().map(|task| task.passed_over_records).sum(),
+        expiring: state.iter().filter(|task| !task.expiring.is_empty()).count(),
         timers: state.iter().map(|task| task.timers).sum(),
         running: state.iter().filter(|task| task.status == "running").count(),
         paused: spec.paused,

@@ -157,6 +157,7 @@ impl From<Unchanged> for Problem {
                     Rejection::Exists(_) => (StatusCode::CONFLICT, "Exists already"),
                     Rejection::Missing(_) | Rejection::NoPartition(_) => (StatusCode::NOT_FOUND, "Not found"),
                     Rejection::DiskFull { .. } => (StatusCode::INSUFFICIENT_STORAGE, "Disk full"),
+                    Rejection::Behind(_) => (StatusCode::CONFLICT, "Behind the log start"),
                     Rejection::InUse(_) => (StatusCode::CONFLICT, "In use"),
                     Rejection::Limit(_) => (StatusCode::FORBIDDEN, "Limit reached"),
                     _ => (StatusCode::BAD_REQUEST, "Invalid request"),

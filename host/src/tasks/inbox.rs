@@ -3,6 +3,9 @@
 //! What a task reads is all records of its partition number, of all its topics, in the order in which they lie in the
 //! log: so the interleaving is a function of the log, too. How far it may look is the pump's to say; what it looks at
 //! need not be committed.
+//!
+//! Of each input it gives the records from the task's position on, without a gap: what lies below was consumed, or passed
+//! over because a log start had moved, and may be there or not. A gap above is damage, and told.
 
 use std::collections::VecDeque;
 
@@ -22,6 +25,7 @@ use tidemill_storage::log::{GroupLog, Payload};
 
 use super::dead_letter;
 use super::item::{Consumes, Content, Item, Unreadable};
+use crate::shards::Shard;
 
 /// What a batch may be that a task reads: what it may be to be stored, and the headers of a dead letter.
 pub const READABLE: BatchLimits = BatchLimits {
@@ -39,22 +43,22 @@ pub struct Inbox {
     items: VecDeque<Item>,
     /// The first entry that was not looked at.
     at: LogIndex,
-    /// How many records of it were consumed before this inbox was opened.
-    skip: u32,
-    /// Per input, the first offset that the task is to be given.
-    starts: Vec<Offset>,
+    /// Per input, the offset that comes next.
+    next: Vec<Offset>,
 }
 
 impl Inbox {
     /// The inbox of a task that stands where its row says.
-    pub fn open(task: TaskId, spec: &TaskSpec, row: &TaskRow) -> Inbox {
-        Inbox {
-            places: spec.places(task.partition),
-            starts: row.positions.iter().map(|(_, start)| *start).collect(),
-            items: VecDeque::new(),
-            at: row.cursor.index,
-            skip: row.cursor.skip,
-        }
+    ///
+    /// # Errors
+    /// A [`Fault`] of the storage.
+    pub fn open(task: TaskId, spec: &TaskSpec, row: &TaskRow, shard: &Shard) -> Result<Inbox, Fault> {
+        let places = spec.places(task.partition);
+        let next: Vec<Offset> = row.positions.iter().map(|(_, next)| *next).collect();
+        let starts: Vec<_> = places.iter().copied().zip(next.iter().copied()).collect();
+        // Behind a jump its cursor stands before what was removed.
+        let at = row.cursor.index.max(shard.cursor_at(&starts)?.index);
+        Ok(Inbox { places, items: VecDeque::new(), at, next })
     }
 
     /// Reads on, until a step is full or everything below `upto` is read, and returns what a step may take: as many
@@ -66,12 +70,10 @@ impl Inbox {
         while self.items.len() < most && self.bytes() < limits::STEP_INPUT_BYTES_MAX {
             let Some(index) = log.next_with(self.at, upto, &self.places)? else {
                 // What lies between holds nothing for this task, and never will.
-                (self.at, self.skip) = if upto > self.at { (upto, 0) } else { (self.at, self.skip) };
+                self.at = self.at.max(upto);
                 break;
             };
-            if index > self.at {
-                (self.at, self.skip) = (index, 0);
-            }
+            self.at = index;
             if !self.read(log)? {
                 break;
             }
@@ -112,15 +114,16 @@ impl Inbox {
         });
         let mut seen = 0;
         let mut items = Vec::new();
+        let mut next = self.next.clone();
         for (input, placed) in inputs {
-            self.open_batch(input, placed, &mut seen, &mut items)?;
+            self.open_batch(input, placed, &mut seen, &mut next[input], &mut items)?;
         }
         // The last item of an entry leads to the next one.
         if let Some(last) = items.last_mut().and_then(|item| item.consumes.as_mut()) {
             last.after = Cursor { index: LogIndex(index.0 + 1), skip: 0 };
         }
         self.items.extend(items);
-        (self.at, self.skip) = (LogIndex(index.0 + 1), 0);
+        (self.at, self.next) = (LogIndex(index.0 + 1), next);
         Ok(true)
     }
 
@@ -129,12 +132,20 @@ impl Inbox {
         input: usize,
         placed: &PlacedBatch,
         seen: &mut u32,
+        next: &mut Offset,
         items: &mut Vec<Item>,
     ) -> Result<(), Fault> {
         let damaged = |what: &str| Fault::damaged("a batch in a shard's log", what);
         let header = BatchHeader::parse(&placed.batch).map_err(|error| damaged(&error.to_string()))?;
         if !is_sealed_for(&placed.envelope, placed.at, &header) {
             return Err(damaged("its envelope was sealed for another"));
+        }
+        if header.base_offset > *next {
+            let (number, found) = (placed.at.partition.0, header.base_offset.0);
+            return Err(damaged(&format!(
+                "offset {} of partition {number} of topic {} comes next, and it begins with {found}",
+                next.0, placed.at.topic
+            )));
         }
         let envelope = Envelope::parse(&placed.envelope)?;
         let at = |offset| Position { at: placed.at, offset };
@@ -150,7 +161,7 @@ impl Inbox {
             Ok(records) => {
                 for (number, record) in records.into_iter().enumerate() {
                     *seen += 1;
-                    if *seen <= self.skip || record.offset < self.starts[input] {
+                    if record.offset < *next {
                         continue;
                     }
                     let headers = record.headers.into_iter();
@@ -181,7 +192,7 @@ impl Inbox {
             }
             Err(error) => {
                 *seen += header.record_count;
-                if *seen > self.skip && header.next_offset() > self.starts[input] {
+                if header.next_offset() > *next {
                     let unreadable = Unreadable { reason: error.to_string(), batch: placed.batch.clone() };
                     items.push(Item {
                         content: Content::Unreadable(unreadable),
@@ -198,6 +209,7 @@ impl Inbox {
                 }
             }
         }
+        *next = header.next_offset().max(*next);
         Ok(())
     }
 }

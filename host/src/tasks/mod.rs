@@ -32,7 +32,7 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use tidemill_core::fault::Fault;
-use tidemill_core::ids::{DeploymentId, Generation, TaskId, Term};
+use tidemill_core::ids::{DeploymentId, TaskId, Term};
 use tidemill_core::limits;
 use tidemill_core::rows::{TaskRow, TaskStatus};
 use tidemill_core::seams::World;
@@ -46,13 +46,13 @@ use crate::reserve::Reserve;
 use crate::shards::Shard;
 use logbook::Logbook;
 use pump::Pump;
-use report::{Phase, Report, Reporter};
+use report::{Phase, Report, Reporter, Turn};
 
 /// The number of the table of tasks, for a scan.
 const TASK_TABLE: u8 = 6;
 
-/// A pump belongs to one generation of a task, in one term of its shard's leader.
-type Running = BTreeMap<TaskId, (Term, Generation)>;
+/// A pump belongs to one turn of a task, in one term of its shard's leader.
+type Running = BTreeMap<TaskId, (Term, Turn)>;
 
 /// All tasks of this broker.
 #[derive(Debug)]
@@ -100,23 +100,27 @@ impl Tasks {
         for (key, value) in applied.scan(&start, end_of_prefix(&start).as_deref(), usize::MAX)? {
             let Key::Task(task) = Key::decode(&key)? else { continue };
             let row = TaskRow::decode(&value)?;
-            let identity = (leader.term(), row.generation);
+            let turn = Turn { generation: row.generation, jumps: row.jumps };
+            let identity = (leader.term(), turn);
             let report = self.report(task);
             seen.insert(task);
+            if report.is_news(turn) && !row.reason.is_empty() {
+                tracing::warn!(%task, passed_over = row.passed_over, why = row.reason, "a log start passed it");
+            }
             let resting = match row.status {
                 TaskStatus::Running => None,
                 TaskStatus::Stopped => Some(Phase::Stopped),
                 TaskStatus::Paused => Some(Phase::Paused),
             };
             if let Some(phase) = resting {
-                report.enter(row.generation, phase, &row.reason);
+                report.enter(turn, phase, &row.reason);
                 running.remove(&task);
             } else if running.get(&task) != Some(&identity) {
                 let spec = tables::read::<TaskSpec>(&applied, &Key::Spec(task.deployment))?;
                 let spec = spec.ok_or_else(|| Fault::damaged("a task", "it has no spec"))?;
                 running.insert(task, identity);
-                report.enter(row.generation, Phase::Starting, "");
-                let report = Reporter { report, generation: row.generation };
+                report.enter(turn, Phase::Starting, "");
+                let report = Reporter { report, turn };
                 let pump = Pump {
                     world: self.world.clone(),
                     shard: shard.clone(),
@@ -127,6 +131,7 @@ impl Tasks {
                     report,
                     logbook: self.logbook.clone(),
                     task,
+                    jumps: row.jumps,
                     may_have_timers: AtomicBool::new(true),
                     runner: shard
                         .machine

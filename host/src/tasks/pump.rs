@@ -10,8 +10,8 @@
 //! It runs ahead of the disk: what it reads may not be committed yet, and it goes on while its last steps are written.
 //! If something of that is lost, so is the leadership, and the pump ends.
 //!
-//! A pump belongs to one generation of a task and to one term of its shard's leader, and ends with either. It keeps
-//! nothing that the log does not: whoever leads next begins where the task's row stands.
+//! A pump belongs to one generation of a task and to one term of its shard's leader, and ends with either; and whenever a
+//! log start passes the task: what it has read ahead may be what was removed. It keeps nothing that the log does not: whoever leads next begins where the task's row stands.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,8 +26,9 @@ use tidemill_core::ids::{Cursor, TaskId};
 use tidemill_core::plugin::{Effects, Timer};
 use tidemill_core::rows::TaskRow;
 use tidemill_core::seams::{BoxFuture, Timestamp, World};
+use tidemill_core::shard::control::Control;
 use tidemill_core::shard::step::{self, Outcome, Proposed, Source, StepRefused};
-use tidemill_core::shard::{Deciding, letters};
+use tidemill_core::shard::{Deciding, behind, letters};
 use tidemill_core::tables::{self, Key, View};
 use tidemill_core::task::{AfterAttempts, TaskSpec};
 use tidemill_protocol::ids::Offset;
@@ -76,6 +77,8 @@ pub struct Pump {
     pub task: TaskId,
     /// What it is told.
     pub spec: Arc<TaskSpec>,
+    /// How often a log start had passed the task when this was made.
+    pub jumps: u32,
     /// Whether there may be timers to look for: true at first.
     pub may_have_timers: AtomicBool,
     /// Tells it of what it reads, and the log of what it is doing.
@@ -87,7 +90,7 @@ pub struct Pump {
 /// Why a pump ends.
 #[derive(Debug, thiserror::Error)]
 enum End {
-    /// Another generation or another leader is at work, or the task stopped: nothing is wrong.
+    /// Another generation or another leader is at work, a log start passed the task, or it stopped: nothing is wrong.
     #[error("the task has moved on")]
     MovedOn,
     #[error(transparent)]
@@ -115,7 +118,7 @@ impl Pump {
             }
         };
         match self.turn(plugin).await {
-            Err(End::Fault(fault)) if self.leads() => {
+            Err(End::Fault(fault)) if self.leads() && !matches!(self.row(), Err(End::MovedOn)) => {
                 tracing::error!(plugin = self.spec.name, task = %self.task, %fault, "ends");
                 self.report.enter(Phase::Failed, &fault.to_string());
             }
@@ -128,7 +131,13 @@ impl Pump {
 
     async fn turn(&self, plugin: Plugin) -> Result<(), End> {
         let row = self.row()?;
-        let mut inbox = Inbox::open(self.task, &self.spec, &row);
+        if !self.look(|head| behind::of(head, self.task, &row))?.is_empty() {
+            // It was paused or stopped when that happened, or its records were kept by a broker of an older version.
+            let treat = Control::PassTasks { deployment: self.task.deployment, choice: None };
+            self.shard.control(&treat).await?;
+            return Err(End::MovedOn);
+        }
+        let mut inbox = Inbox::open(self.task, &self.spec, &row, &self.shard)?;
         let handed = Handed::of(&self.spec, self.task, &self.shard, &self.leader)?;
         let mut pace = Pace::new(&self.spec);
         self.report.enter(Phase::Running, "");
@@ -256,7 +265,8 @@ impl Pump {
     /// The task's row as the head has it.
     fn row(&self) -> Result<TaskRow, End> {
         let row = self.look(|head| tables::read::<TaskRow>(head, &Key::Task(self.task)))?;
-        row.filter(|row| row.generation == self.spec.generation).ok_or(End::MovedOn)
+        let is_own = |row: &TaskRow| row.generation == self.spec.generation && row.jumps == self.jumps;
+        row.filter(is_own).ok_or(End::MovedOn)
     }
 
     /// Consumes the items: in one step if that goes well, else one at a time, so that only the culprit fails.
@@ -456,6 +466,7 @@ impl Pump {
         let proposed = Proposed {
             task: self.task,
             generation: self.spec.generation,
+            jumps: self.jumps,
             from: row.cursor,
             to,
             positions,

@@ -29,7 +29,7 @@ pub enum Phase {
     Retrying,
     /// It rests until there is room on the disk.
     DiskFull,
-    /// Its failure policy stopped it.
+    /// Its failure policy stopped it, at an event or because a log start had passed it.
     Stopped,
     /// Its plugin is paused.
     Paused,
@@ -67,26 +67,40 @@ pub struct Work {
     pub memory_bytes_max: u64,
 }
 
+/// Whose word counts of what a task is doing: a later one's, never an earlier one's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn {
+    /// The generation.
+    pub generation: Generation,
+    /// How often a log start had passed the task.
+    pub jumps: u32,
+}
+
 /// A report.
 #[derive(Debug, Default)]
 pub struct Report {
-    phase: watch::Sender<(Generation, Phase, String)>,
+    phase: watch::Sender<(Turn, Phase, String)>,
     stall: Mutex<StallWatch>,
     last_failure: Mutex<Option<LastFailure>>,
     work: Mutex<Work>,
 }
 
 impl Report {
-    /// A generation of the task is doing this now; `why` for phases that have a reason. What an older one says is not
-    /// heard any more.
-    pub fn enter(&self, generation: Generation, phase: Phase, why: &str) {
+    /// A turn of the task is doing this now; `why` for phases that have a reason. What an older one says is not heard
+    /// any more.
+    pub fn enter(&self, turn: Turn, phase: Phase, why: &str) {
         self.phase.send_if_modified(|now| {
-            let changed = generation >= now.0 && *now != (generation, phase, why.to_owned());
+            let changed = turn >= now.0 && *now != (turn, phase, why.to_owned());
             if changed {
-                *now = (generation, phase, why.to_owned());
+                *now = (turn, phase, why.to_owned());
             }
             changed
         });
+    }
+
+    /// Whether a log start has passed the task since it last said what it is doing.
+    pub fn is_news(&self, turn: Turn) -> bool {
+        turn.jumps > self.phase.borrow().0.jumps
     }
 
     /// What it is doing, and why.
@@ -101,8 +115,8 @@ impl Report {
     /// Why it will not be.
     pub async fn started(&self, generation: Generation) -> Result<(), String> {
         let mut phase = self.phase.subscribe();
-        let is_settled = |now: &(Generation, Phase, String)| {
-            now.0 >= generation && !matches!(now.1, Phase::Idle | Phase::Starting)
+        let is_settled = |now: &(Turn, Phase, String)| {
+            now.0.generation >= generation && !matches!(now.1, Phase::Idle | Phase::Starting)
         };
         match phase.wait_for(is_settled).await.as_deref() {
             Ok((_, Phase::Failed | Phase::Stopped, why)) => Err(why.clone()),
@@ -169,19 +183,19 @@ impl Report {
     }
 }
 
-/// A report as the pump of one generation makes it.
+/// A report as one pump makes it.
 #[derive(Debug, Clone)]
 pub struct Reporter {
     /// The report.
     pub report: Arc<Report>,
-    /// The generation.
-    pub generation: Generation,
+    /// The pump's turn.
+    pub turn: Turn,
 }
 
 impl Reporter {
     /// As [`Report::enter`].
     pub fn enter(&self, phase: Phase, why: &str) {
-        self.report.enter(self.generation, phase, why);
+        self.report.enter(self.turn, phase, why);
     }
 }
 

@@ -179,7 +179,7 @@ impl Chain {
             let deployed = broker.plugins.deploy(DEFAULT_TENANT, manifest.clone(), *digest, false).await;
             // The power may have gone while it was paused.
             if deployed.map_err(|error| fault(&error))?.deployment.spec.paused {
-                let resumed = broker.plugins.resume(DEFAULT_TENANT, &manifest.name).await;
+                let resumed = broker.plugins.resume(DEFAULT_TENANT, &manifest.name, None).await;
                 resumed.map_err(|error| fault(&error))?;
             }
         }
@@ -209,7 +209,7 @@ impl Chain {
         }
         broker.plugins.pause(DEFAULT_TENANT, name).await.map_err(fault)?;
         life.pause(Duration::from_millis(chance.between(0, PAUSED_MS_MAX))).await;
-        let resumed = broker.plugins.resume(DEFAULT_TENANT, name).await.map_err(fault)?;
+        let resumed = broker.plugins.resume(DEFAULT_TENANT, name, None).await.map_err(fault)?;
         Ok(format!("{name} was paused, and goes on as generation {}", resumed.deployment.generation.0))
     }
 }

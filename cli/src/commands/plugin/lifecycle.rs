@@ -23,6 +23,10 @@ pub enum Lifecycle {
     Resume {
         /// Its name.
         name: String,
+        /// Where tasks go on whose records were removed before they consumed them: with the first record that is there, or
+        /// behind the last. Without it, that is refused unless the manifest says where.
+        #[arg(long, value_name = "WHERE", value_parser = ["earliest", "latest"])]
+        behind: Option<String>,
     },
     /// Deploy the version that was at work before this one. It goes on where this one stands, with its state.
     Rollback {
@@ -68,9 +72,10 @@ impl Lifecycle {
     /// [`Failure`] when the broker refuses, nobody agreed, or the broker cannot be reached.
     pub async fn run(self, api: &AdminApi, format: Format) -> Result<(), Failure> {
         let (name, what) = match &self {
-            Lifecycle::Pause { name } => (name, "pause"),
-            Lifecycle::Resume { name } => (name, "resume"),
-            Lifecycle::Rollback { name } => (name, "rollback"),
+            Lifecycle::Pause { name } => (name, "pause".to_owned()),
+            Lifecycle::Resume { name, behind: None } => (name, "resume".to_owned()),
+            Lifecycle::Resume { name, behind: Some(choice) } => (name, format!("resume?behind={choice}")),
+            Lifecycle::Rollback { name } => (name, "rollback".to_owned()),
             Lifecycle::Reset(reset) => return reset.run(api, format).await,
             Lifecycle::Delete(delete) => return delete.run(api, format).await,
         };

@@ -341,6 +341,7 @@ impl Trial {
         let proposed = Proposed {
             task,
             generation: self.spec.generation,
+            jumps: row.jumps,
             from: row.cursor,
             to,
             positions,

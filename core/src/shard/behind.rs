@@ -1,0 +1,177 @@
+//! Tasks that a log start has passed: what they were to read next is not there any more.
+//!
+//! ```text
+//!                 position        log start                    end
+//!   ─ ─ ─ ─ ─ ─ ─ ─ ─┬─ ─ ─ ─ ─ ─ ─ ─ ─┬──────────────────────┬
+//!        removed     │     removed     │        there         │
+//!                  stop             earliest               latest
+//! ```
+//!
+//! A log start waits for nobody. The entry that moves it also treats each task whose place it passes, as the task's
+//! manifest says: so a replay of the log does it at the same place, between the same steps. Where its cursor stands is
+//! left alone, because positions alone say what it is still to be given. Steps that were begun before are fenced by
+//! how often that has happened, which is in the task's row; a step that was decided before stays what it is, and lies before it.
+//!
+//! Nothing of it is silent: the row says how many records were passed over, and why the task stopped.
+
+use std::collections::BTreeSet;
+
+use tidemill_protocol::ids::{Offset, Partition, TopicPartition};
+
+use super::partition;
+use crate::effect::Effect;
+use crate::fault::Fault;
+use crate::ids::{DeploymentId, TaskId};
+use crate::rows::{PartitionRow, TaskRow, TaskStatus};
+use crate::tables::{self, Key, Row, Tables, View, end_of_prefix};
+use crate::task::{BehindLogStart, TaskSpec};
+
+/// The number of the table of specs, for a scan.
+const SPEC_TABLE: u8 = 5;
+
+/// An input of a task whose log start lies above the task's place in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Behind {
+    /// Its number among the task's inputs.
+    pub input: usize,
+    /// The partition.
+    pub at: TopicPartition,
+    /// The first offset that the task has not consumed.
+    pub position: Offset,
+    /// What is left of the partition.
+    pub left: PartitionRow,
+}
+
+impl Behind {
+    /// Records that were removed before the task consumed them.
+    pub fn records(&self) -> u64 {
+        self.left.log_start.0 - self.position.0
+    }
+
+    /// Where the task goes on, if it does.
+    fn beyond(&self, choice: BehindLogStart) -> Offset {
+        match choice {
+            BehindLogStart::Stop => self.position,
+            BehindLogStart::Earliest => self.left.log_start,
+            BehindLogStart::Latest => self.left.end,
+        }
+    }
+}
+
+/// The inputs of a task that it is behind in.
+///
+/// # Errors
+/// A [`Fault`] of the storage.
+pub fn of(view: &(impl View + ?Sized), task: TaskId, row: &TaskRow) -> Result<Vec<Behind>, Fault> {
+    let mut found = Vec::new();
+    for (input, (topic, position)) in row.positions.iter().enumerate() {
+        let at = TopicPartition { topic: *topic, partition: task.partition };
+        match partition(view, at)? {
+            Some(left) if *position < left.log_start => {
+                found.push(Behind { input, at, position: *position, left });
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// What people are told of a task that stopped, or is to stop, because it is behind.
+pub fn told(spec: &TaskSpec, behind: &[Behind]) -> String {
+    let name = &spec.name;
+    format!(
+        "{}; its manifest says to stop then (failure.behind-log-start); to go on, `tidemill plugin resume {name} --behind \
+         earliest` passes over what was removed, `--behind latest` over all there is, and `tidemill plugin reset {name}` \
+         begins anew",
+        removed(spec, behind)
+    )
+}
+
+fn removed(spec: &TaskSpec, behind: &[Behind]) -> String {
+    let one = |behind: &Behind| {
+        let topic = spec.inputs.get(behind.input).map_or("", |input| input.name.as_str());
+        format!(
+            "the log start of {topic}/{} is {}, and it stands at {}: {} records were removed before it consumed them",
+            behind.at.partition.0,
+            behind.left.log_start.0,
+            behind.position.0,
+            behind.records()
+        )
+    };
+    behind.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// Log starts of these partitions have moved: whoever reads them there and is behind now is treated by its manifest.
+pub(super) fn passed(
+    tables: &mut dyn Tables,
+    moved: &BTreeSet<TopicPartition>,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Fault> {
+    let specs = Key::table(SPEC_TABLE);
+    for (_, value) in tables.scan(&specs, end_of_prefix(&specs).as_deref(), usize::MAX)? {
+        let spec = TaskSpec::decode(&value).map_err(|error| Fault::damaged("a task's spec", error))?;
+        let reads = |at: &&TopicPartition| spec.inputs.iter().any(|input| input.topic == at.topic);
+        let read: BTreeSet<Partition> = moved.iter().filter(reads).map(|at| at.partition).collect();
+        for partition in read {
+            let task = TaskId { deployment: spec.deployment, partition };
+            treat(tables, &spec, task, spec.failure.behind_log_start, effects)?;
+        }
+    }
+    Ok(())
+}
+
+/// Treats the tasks of a deployment that are behind as its manifest says, or as is said here.
+pub(super) fn treat_all(
+    tables: &mut dyn Tables,
+    deployment: DeploymentId,
+    choice: Option<BehindLogStart>,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Fault> {
+    let Some(spec) = tables::read::<TaskSpec>(tables, &Key::Spec(deployment))? else { return Ok(()) };
+    let prefix = Key::tasks_prefix(deployment);
+    for (key, _) in tables.scan(&prefix, end_of_prefix(&prefix).as_deref(), usize::MAX)? {
+        if let Key::Task(task) = Key::decode(&key)? {
+            treat(tables, &spec, task, choice.unwrap_or(spec.failure.behind_log_start), effects)?;
+        }
+    }
+    Ok(())
+}
+
+fn treat(
+    tables: &mut dyn Tables,
+    spec: &TaskSpec,
+    task: TaskId,
+    choice: BehindLogStart,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Fault> {
+    let key = Key::Task(task);
+    let Some(mut row) = tables::read::<TaskRow>(tables, &key)? else { return Ok(()) };
+    let behind = of(tables, task, &row)?;
+    if behind.is_empty() {
+        return Ok(());
+    }
+    // Whatever it has read ahead is void; and what it failed at may be gone.
+    row.jumps += 1;
+    row.attempts = 0;
+    match choice {
+        BehindLogStart::Stop => {
+            // One that is paused stays so, and one that had stopped: this is why it cannot simply go on.
+            if row.status == TaskStatus::Running {
+                row.status = TaskStatus::Stopped;
+            }
+            row.reason = told(spec, &behind);
+            effects.push(Effect::TaskStopped { task });
+        }
+        BehindLogStart::Earliest | BehindLogStart::Latest => {
+            for one in &behind {
+                let beyond = one.beyond(choice);
+                row.passed_over += beyond.0 - one.position.0;
+                row.positions[one.input].1 = beyond;
+            }
+            row.reason = removed(spec, &behind);
+            effects.push(Effect::TaskStarted { task });
+        }
+    }
+    tables::write(tables, &key, &row);
+    Ok(())
+}
