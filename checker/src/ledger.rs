@@ -17,6 +17,7 @@ use tidemill_protocol::batch::{self, BatchHeader, BatchLimits};
 use tidemill_protocol::ids::TopicPartition;
 
 use crate::history::{History, Logged};
+use crate::log_starts::LogStarts;
 use crate::range::READABLE;
 use crate::violation::{Report, Violation};
 use crate::{Scratch, replay, steps};
@@ -57,6 +58,7 @@ pub(crate) async fn fold(shard: ShardId, log: &[Logged], scratch: &Scratch) -> L
     };
     let mut entries: BTreeMap<LogIndex, Entry> = BTreeMap::new();
     let mut chains = steps::Chains::default();
+    let mut log_starts = LogStarts::default();
     for logged in log {
         let index = logged.index;
         ledger.report.entries += 1;
@@ -83,10 +85,13 @@ pub(crate) async fn fold(shard: ShardId, log: &[Logged], scratch: &Scratch) -> L
             ledger.report.violations.push(wrong(fault.to_string()));
             return ledger;
         }
+        let moved = log_starts.follow(&entry, &ledger.tables);
+        ledger.report.violations.extend(moved.map(wrong));
         keep(&mut ledger, &entry);
         entries.insert(index, entry);
     }
     ledger.report.tasks = chains.tasks() as u64;
+    ledger.report.passed_over = log_starts.passed_over;
     ledger
 }
 

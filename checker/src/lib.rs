@@ -4,7 +4,8 @@
 //! believes none of the broker's own words about them. Entry by entry it folds each log into tables of its own and
 //! asks, where the entry is a step:
 //!
-//! 1. Does it consume the range right after the step before it? ([`steps`])
+//! 1. Does it consume the range right after the step before it? ([`steps`]) Records are passed over only where an entry
+//!    says that a log start has passed the task. ([`log_starts`])
 //! 2. Run again in a scratch instance, on the records that this log holds in that range and on the state that the
 //!    entries before it left, does the same component give this entry, byte for byte? ([`replay`]) A step that is given a
 //!    dead letter again is run on the record that lies in the letter ([`letters`]).
@@ -23,6 +24,7 @@
 pub mod history;
 mod ledger;
 mod letters;
+mod log_starts;
 mod outputs;
 mod range;
 pub mod records;

@@ -75,6 +75,8 @@ pub struct Report {
     pub pending: u64,
     /// Tasks.
     pub tasks: u64,
+    /// Records that tasks passed over, because a log start had passed them.
+    pub passed_over: u64,
 }
 
 impl Report {
@@ -88,6 +90,7 @@ impl Report {
         self.crossed += other.crossed;
         self.pending += other.pending;
         self.tasks += other.tasks;
+        self.passed_over += other.passed_over;
     }
 
     /// Whether nothing is wrong.
@@ -98,12 +101,23 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { entries, records, steps, replayed, taken, crossed, pending, tasks, violations } = self;
+        let Report {
+            entries,
+            records,
+            steps,
+            replayed,
+            taken,
+            crossed,
+            pending,
+            tasks,
+            passed_over,
+            violations,
+        } = self;
         write!(
             f,
             "{tasks} tasks took {steps} steps ({replayed} run again and found the same, {taken} by their recorded \
              outcome) over {records} records in {entries} entries; {crossed} batches crossed shards, {pending} are on \
-             their way; {} violations",
+             their way; {passed_over} records were removed before their task consumed them; {} violations",
             violations.len()
         )
     }

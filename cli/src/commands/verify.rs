@@ -74,7 +74,7 @@ fn print(report: &Report, latencies: &[u64], format: Format) -> Result<(), Failu
             output::json(&json!({
                 "holds": report.holds(), "tasks": report.tasks, "steps": report.steps, "replayed": report.replayed,
                 "taken": report.taken, "records": report.records, "crossed": report.crossed,
-                "pending": report.pending, "latency-ms-p50": quantile(50), "latency-ms-p99": quantile(99),
+                "pending": report.pending, "passed-over": report.passed_over, "latency-ms-p50": quantile(50), "latency-ms-p99": quantile(99),
                 "violations": report.violations.len(), "shown": shown,
             }))?;
         }
