@@ -16,6 +16,7 @@
 //! | [`traces`] | records traced, and held against all logs |
 //! | [`backups`] | copies taken meanwhile: each is a broker of one moment, and goes on as one |
 //! | [`backup_cuts`] | the power is cut while a backup is made, and while one is restored |
+//! | [`behind`] | log starts that pass tasks, at random |
 //! | [`tampering`] | honest histories spoiled: the checker must find each |
 //!
 //! A story that fails names its seed: `TIDEMILL_SEED=17 cargo test --release --workspace --test exactly_once`. More of them
@@ -25,6 +26,7 @@
 
 mod backup_cuts;
 mod backups;
+mod behind;
 mod chain;
 mod life;
 mod picky;

@@ -188,7 +188,7 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
 }
 
 /// When the power is cut in a life. A cut while the broker opens does not count: no steps are in flight then.
-fn moment(chance: &SimChance, producer: &Producer) -> Moment {
+pub fn moment(chance: &SimChance, producer: &Producer) -> Moment {
     match chance.between(0, 5) {
         0 => Moment::Opening(chance.between(0, OPENING_MAX)),
         1 => Moment::Stepping(chance.between(0, STEPPING_MAX[0])),
