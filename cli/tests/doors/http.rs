@@ -362,6 +362,16 @@ fn documents() -> Vec<Row<Request>> {
         ),
         ("pausing what is not there", ("POST", "/v1/plugins/nobody/pause", ""), "404 | nobody"),
         ("resuming what is not there", ("POST", "/v1/plugins/nobody/resume", ""), "404 | nobody"),
+        (
+            "resuming somewhere else",
+            ("POST", "/v1/plugins/nobody/resume?behind=middle", ""),
+            "400 INVALID_REQUEST [\"behind\"]",
+        ),
+        (
+            "resuming to stop",
+            ("POST", "/v1/plugins/nobody/resume?behind=stop", ""),
+            "400 INVALID_REQUEST [\"behind\"]",
+        ),
         ("rolling back what is not there", ("POST", "/v1/plugins/nobody/rollback", ""), "404 | nobody"),
         ("deleting a plugin that is not there", ("DELETE", "/v1/plugins/nobody", ""), "404 | nobody"),
         (

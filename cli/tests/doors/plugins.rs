@@ -186,6 +186,11 @@ fn manifests() -> Vec<Row<Value>> {
             "400 INVALID_REQUEST [\"manifest.failure.then\"]",
         ),
         (
+            "behind the log start: the middle",
+            with("/failure", json!({ "behind-log-start": "middle" })),
+            "400 INVALID_REQUEST [\"manifest.failure.behind-log-start\"]",
+        ),
+        (
             "a configuration that is a list",
             with("/config", json!([1])),
             "400 INVALID_REQUEST [\"manifest.config\"]",

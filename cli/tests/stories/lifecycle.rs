@@ -18,7 +18,7 @@ const KEYS: usize = 20;
 
 /// A version of a fixture that reads `in` and writes to `out`: its component differs by a custom section, so that its
 /// digest does, too. `more` goes into the manifest before its tables.
-fn version(folder: &Path, fixture: &str, number: u32, more: &str) -> PathBuf {
+pub fn version(folder: &Path, fixture: &str, number: u32, more: &str) -> PathBuf {
     version_of(folder, fixture, fixture, number, more)
 }
 

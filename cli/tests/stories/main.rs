@@ -7,6 +7,7 @@
 
 mod author;
 mod backup;
+mod behind;
 mod certificates;
 mod debugging;
 mod doctor;

@@ -9,10 +9,10 @@ use xtask::process::Broker;
 use crate::{broker, consume, produce, values};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const MIB: u64 = 1 << 20;
+pub const MIB: u64 = 1 << 20;
 
 /// Records of 16 KiB that do not compress, one to a line.
-fn records(seed: u64, bytes: u64) -> String {
+pub fn records(seed: u64, bytes: u64) -> String {
     let mut state = seed;
     let mut lines = String::new();
     for _ in 0..bytes / (16 << 10) {
@@ -26,7 +26,7 @@ fn records(seed: u64, bytes: u64) -> String {
 }
 
 /// What the segments of a broker's data folder take, in bytes.
-fn segments(folder: &Path) -> u64 {
+pub fn segments(folder: &Path) -> u64 {
     let shards = std::fs::read_dir(folder).unwrap().map(|shard| shard.unwrap().path());
     let files = shards.filter(|path| path.is_dir()).flat_map(|path| std::fs::read_dir(path).unwrap());
     let is_segment = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("segment-");
@@ -35,7 +35,7 @@ fn segments(folder: &Path) -> u64 {
     files.filter_map(|file| file.metadata().ok()).map(|about| about.len()).sum()
 }
 
-fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "{what} did not come within {PATIENCE:?}");
