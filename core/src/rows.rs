@@ -203,7 +203,11 @@ impl Row for TaskRow {
         let reason = reader.text("reason")?;
         let (jumps, passed_over) = match reader.remaining() {
             0 => (0, 0),
-            _ => (reader.u32("jumps")?, reader.u64("passed over")?),
+            _ => match reader.u32("jumps")? {
+                // What is not there is not written.
+                0 => return Err(reader.malformed("jumps")),
+                jumps => (jumps, reader.u64("passed over")?),
+            },
         };
         reader.finish("task row")?;
         Ok(TaskRow { status, generation, step, cursor, attempts, positions, reason, jumps, passed_over })

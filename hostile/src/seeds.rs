@@ -194,18 +194,18 @@ pub fn of(target: &str) -> Vec<Bytes> {
                 ..TaskRow::default()
             }
             .encode(),
-            TaskRow {
-                positions: vec![(AT.topic, Offset(9))],
-                jumps: 2,
-                passed_over: 7,
-                ..TaskRow::default()
-            }
-            .encode(),
             GroupOffsetRow {
                 offset: Offset(9),
                 leader_epoch: 2,
                 append_time: Timestamp(7),
                 metadata: "m".to_owned(),
+            }
+            .encode(),
+            TaskRow {
+                positions: vec![(AT.topic, Offset(9))],
+                jumps: 2,
+                passed_over: 7,
+                ..TaskRow::default()
             }
             .encode(),
         ],

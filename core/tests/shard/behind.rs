@@ -179,6 +179,9 @@ fn a_row_that_no_log_start_has_passed_is_what_older_versions_wrote() {
     let row = TaskRow { positions: vec![(ORDERS.topic, Offset(3))], ..TaskRow::default() };
     let passed = TaskRow { jumps: 1, passed_over: 4, ..row.clone() };
     assert_eq!(passed.encode().len(), row.encode().len() + 12);
+    let mut never = row.encode().to_vec();
+    never.extend([0; 12]);
+    assert!(TaskRow::decode(&never.into()).is_err(), "there is one way to write a row");
     for row in [row, passed] {
         assert_eq!(TaskRow::decode(&row.encode()), Ok(row));
     }
