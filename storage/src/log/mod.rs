@@ -15,6 +15,7 @@
 //! but what is `async` waits for anything. Two threads belong to a log, the writer and the sealer; they end when it is
 //! closed or its last handle is dropped.
 
+mod apart;
 mod cache;
 mod chunk;
 mod copy;
@@ -24,6 +25,7 @@ mod descents;
 mod directory;
 mod entry;
 mod foreseen;
+mod gone;
 #[doc(hidden)]
 pub mod hostile;
 mod index;
@@ -32,6 +34,7 @@ mod mark;
 pub mod offline;
 mod options;
 mod promises;
+mod punch;
 mod reader;
 mod reclaim;
 mod recovery;
@@ -60,6 +63,8 @@ use tidemill_protocol::ids::{Offset, Position, TopicPartition};
 use tokio::sync::oneshot;
 
 use line::after;
+use punch::Punch;
+use reclaim::Step;
 use shared::{Memory, Shared};
 use work::{Reply, Work};
 use writer::Writer;
@@ -120,7 +125,8 @@ impl GroupLog {
         };
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let seams = (world.disk.clone(), world.clock.clone());
-        let shared = Arc::new(Shared::new(seams, folder, (options, on_fault), opened.directory, memory));
+        let lists = (opened.directory, opened.gone_file, opened.gone);
+        let shared = Arc::new(Shared::new(seams, folder, (options, on_fault), lists, memory));
         let writer = Writer {
             shared: shared.clone(),
             promises: opened.promises,
@@ -386,13 +392,34 @@ impl GroupLog {
         let below = self.purged().map_or(LogIndex(0), |purged| below.min(after(purged.index)));
         let mut reclaimed = Reclaimed::default();
         for listed in self.shared().reclaimable(below, &log_start)? {
-            let Some(exchange) = self.shared().prepare(&listed, &log_start)? else { continue };
-            reclaimed.count(&exchange);
-            let work = |done| Work::Exchange { old: exchange.old, new: exchange.new, done };
-            let waiting = self.ask(self.memory(), work);
-            wait(Some(waiting)).await?;
+            match self.shared().prepare(&listed, &log_start)? {
+                None => {}
+                Some(Step::Exchange(exchange)) => {
+                    reclaimed.count(&exchange);
+                    let work = |done| Work::Exchange { old: exchange.old, new: exchange.new, done };
+                    wait(Some(self.ask(self.memory(), work))).await?;
+                    self.shared().forget_gone(listed.number)?;
+                }
+                Some(Step::Punch(punch)) => self.punch(*punch, &mut reclaimed).await?,
+            }
         }
         Ok(reclaimed)
+    }
+
+    /// Gives back a part of a segment; unless the log was replaced meanwhile.
+    async fn punch(&self, punch: Punch, reclaimed: &mut Reclaimed) -> Result<(), Fault> {
+        let (shared, number, bytes) = (self.shared(), punch.held.listed.number, punch.bytes());
+        let written_bytes = shared.say_gone(number, &punch.gone)?;
+        wait(Some(self.ask(self.memory(), |done| Work::Relist { held: punch.held, done }))).await?;
+        if !shared.is_sealed(number)? {
+            return Ok(());
+        }
+        shared.look_no_more(number, &punch.gone);
+        shared.punch(number, &punch.gone)?;
+        reclaimed.punched += 1;
+        reclaimed.freed_bytes += bytes;
+        reclaimed.written_bytes += written_bytes;
+        Ok(())
     }
 
     /// Tells that an entry of this log is applied, and all before it: nobody has to read it soon.
