@@ -27,7 +27,7 @@ use crate::shards::Shard;
 /// How long it rests after it looked, whatever is deleted meanwhile.
 const REST: Duration = Duration::from_secs(5);
 /// What a segment must take, in bytes, to be ended early for what was deleted in it.
-const ROLL_BYTES: u64 = 8 << 20;
+const ROLL_BYTES: u64 = 1 << 20;
 /// The number of the table of tasks, for a scan.
 const TASK_TABLE: u8 = 6;
 
@@ -80,7 +80,7 @@ async fn reclaim(shard: &Shard, shards: u16, was_deleted: bool, metrics: &Metric
         None
     });
     let reclaimed = log.reclaim(below, log_start).await?;
-    if reclaimed.unlinked + reclaimed.rewritten > 0 {
+    if reclaimed.unlinked + reclaimed.rewritten + reclaimed.punched > 0 {
         metrics.reclaimed(reclaimed.freed_bytes, reclaimed.written_bytes);
         tracing::info!(shard = shard.id.0, ?reclaimed, "gave segments back to the disk");
     }

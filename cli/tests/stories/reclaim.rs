@@ -1,6 +1,7 @@
 //! The disk comes back: of topics that are deleted, of records that are trimmed, or too many.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -25,14 +26,14 @@ fn records(seed: u64, bytes: u64) -> String {
     lines
 }
 
-/// What the segments of a broker's data folder take, in bytes.
+/// What the segments of a broker's data folder take of the disk, in bytes: parts of them may be holes.
 fn segments(folder: &Path) -> u64 {
     let shards = std::fs::read_dir(folder).unwrap().map(|shard| shard.unwrap().path());
     let files = shards.filter(|path| path.is_dir()).flat_map(|path| std::fs::read_dir(path).unwrap());
     let is_segment = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("segment-");
     let files = files.map(Result::unwrap).filter(|file| is_segment(&file.file_name()));
     // A segment may go while we look.
-    files.filter_map(|file| file.metadata().ok()).map(|about| about.len()).sum()
+    files.filter_map(|file| file.metadata().ok()).map(|about| about.blocks() * 512).sum()
 }
 
 fn wait(what: &str, mut is_so: impl FnMut() -> bool) {

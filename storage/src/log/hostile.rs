@@ -11,12 +11,12 @@ use tidemill_protocol::ids::Offset;
 
 use super::directory::Listed;
 use super::segment::{Birth, Seal};
-use super::{chunk, gone, mark, promises, spans};
+use super::{chunk, frame, gone, mark, promises, spans};
 
 /// A chunk. Its entries are read, too.
 pub fn chunk(bytes: &[u8]) {
-    let _ = chunk::parse(Bytes::copy_from_slice(bytes), String::new);
-    let Ok(frame) = chunk::parse(chunk::resealed(bytes), String::new) else { return };
+    let _ = frame::parse(Bytes::copy_from_slice(bytes), String::new);
+    let Ok(frame) = frame::parse(chunk::resealed(bytes), String::new) else { return };
     // What lies apart may be anything: as if it were gone.
     let Ok(read) = frame.chunk(&[], |_| true, String::new) else { return };
     let draft = chunk::Draft::new(&read.entries, read.turn, read.committed);

@@ -25,6 +25,7 @@ mod descents;
 mod directory;
 mod entry;
 mod foreseen;
+mod frame;
 mod gone;
 #[doc(hidden)]
 pub mod hostile;
@@ -63,8 +64,6 @@ use tidemill_protocol::ids::{Offset, Position, TopicPartition};
 use tokio::sync::oneshot;
 
 use line::after;
-use punch::Punch;
-use reclaim::Step;
 use shared::{Memory, Shared};
 use work::{Reply, Work};
 use writer::Writer;
@@ -362,64 +361,6 @@ impl GroupLog {
         let memory = self.memory();
         let is_rest = memory.line.sealed.values().any(|listed| listed.seal.is_rest);
         memory.line.lowest().is_none_or(|first| first == LogIndex(0)) && !is_rest
-    }
-
-    /// Whether [`GroupLog::reclaim`] might find anything, if all of the log were purged.
-    ///
-    /// # Errors
-    /// A [`Fault`] of the disk, or of `log_start`.
-    pub fn may_reclaim(
-        &self,
-        below: LogIndex,
-        log_start: impl Fn(TopicPartition) -> Result<Option<Offset>, Fault>,
-    ) -> Result<bool, Fault> {
-        Ok(!self.shared().reclaimable(below, &log_start)?.is_empty())
-    }
-
-    /// Gives back the disk of what nobody wants any more below entry `below`: of batches that lie below the log start of
-    /// their partition (`None`: there is no such partition any more), and of those that were to be shipped elsewhere. Only
-    /// what is sealed and below the purge mark is looked at, segment by segment: see `reclaim.rs`. Reads and writes on the
-    /// thread that polls it.
-    ///
-    /// # Errors
-    /// A [`Fault`] of the disk, or of `log_start`. The log goes on, unless it was the log's own.
-    pub async fn reclaim(
-        &self,
-        below: LogIndex,
-        log_start: impl Fn(TopicPartition) -> Result<Option<Offset>, Fault> + Send + Sync,
-    ) -> Result<Reclaimed, Fault> {
-        let _alone = self.shared().reclaiming.lock().await;
-        let below = self.purged().map_or(LogIndex(0), |purged| below.min(after(purged.index)));
-        let mut reclaimed = Reclaimed::default();
-        for listed in self.shared().reclaimable(below, &log_start)? {
-            match self.shared().prepare(&listed, &log_start)? {
-                None => {}
-                Some(Step::Exchange(exchange)) => {
-                    reclaimed.count(&exchange);
-                    let work = |done| Work::Exchange { old: exchange.old, new: exchange.new, done };
-                    wait(Some(self.ask(self.memory(), work))).await?;
-                    self.shared().forget_gone(listed.number)?;
-                }
-                Some(Step::Punch(punch)) => self.punch(*punch, &mut reclaimed).await?,
-            }
-        }
-        Ok(reclaimed)
-    }
-
-    /// Gives back a part of a segment; unless the log was replaced meanwhile.
-    async fn punch(&self, punch: Punch, reclaimed: &mut Reclaimed) -> Result<(), Fault> {
-        let (shared, number, bytes) = (self.shared(), punch.held.listed.number, punch.bytes());
-        let written_bytes = shared.say_gone(number, &punch.gone)?;
-        wait(Some(self.ask(self.memory(), |done| Work::Relist { held: punch.held, done }))).await?;
-        if !shared.is_sealed(number)? {
-            return Ok(());
-        }
-        shared.look_no_more(number, &punch.gone);
-        shared.punch(number, &punch.gone)?;
-        reclaimed.punched += 1;
-        reclaimed.freed_bytes += bytes;
-        reclaimed.written_bytes += written_bytes;
-        Ok(())
     }
 
     /// Tells that an entry of this log is applied, and all before it: nobody has to read it soon.

@@ -54,7 +54,7 @@ pub struct Turn {
     pub committed: Option<LogId>,
     /// Its entries, in order.
     pub entries: Vec<LogEntry>,
-    /// The bytes of its chunk.
+    /// The bytes of its entries.
     pub bytes: usize,
 }
 

@@ -28,10 +28,12 @@ use tidemill_protocol::ids::TopicPartition;
 use super::apart::{self, BODIES, BodyKey};
 use super::directory::{Held, Listed};
 use super::gone::Gone;
-use super::reclaim::Plan;
+use super::reclaim::{Plan, Reclaimed};
 use super::sealed;
 use super::segment;
 use super::shared::Shared;
+use super::work::Work;
+use super::{GroupLog, wait};
 use crate::database::DatabaseFile;
 
 /// What is to be given back of a segment.
@@ -52,6 +54,24 @@ impl Punch {
 
 /// Where the rows of bodies lie in a file, as they are read.
 type Seen = Arc<Mutex<BTreeMap<BodyKey, Range<u64>>>>;
+
+impl GroupLog {
+    /// Gives back a part of a segment; unless the log was replaced meanwhile.
+    pub(super) async fn punch(&self, punch: Punch, reclaimed: &mut Reclaimed) -> Result<(), Fault> {
+        let (shared, number, bytes) = (self.shared(), punch.held.listed.number, punch.bytes());
+        let written_bytes = shared.say_gone(number, &punch.gone)?;
+        wait(Some(self.ask(self.memory(), |done| Work::Relist { held: punch.held, done }))).await?;
+        if !shared.is_sealed(number)? {
+            return Ok(());
+        }
+        shared.look_no_more(number, &punch.gone);
+        shared.punch(number, &punch.gone)?;
+        reclaimed.punched += 1;
+        reclaimed.freed_bytes += bytes;
+        reclaimed.written_bytes += written_bytes;
+        Ok(())
+    }
+}
 
 impl Shared {
     /// What could be given back of a segment where it lies; `None` where nothing can.

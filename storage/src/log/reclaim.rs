@@ -39,6 +39,8 @@ use super::sealed;
 use super::segment::{self, Birth, Seal, Segment};
 use super::shared::Shared;
 use super::spans::Span;
+use super::work::Work;
+use super::{GroupLog, wait};
 use crate::database::{self, DatabaseFile};
 
 /// What came of it.
@@ -170,6 +172,50 @@ fn bytes_and_dead(
         dead += log_start(*at)?.map_or(span.bytes, |start| span.bytes_below(start));
     }
     Ok((bytes, dead))
+}
+
+impl GroupLog {
+    /// Whether [`GroupLog::reclaim`] might find anything, if all of the log were purged.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the disk, or of `log_start`.
+    pub fn may_reclaim(
+        &self,
+        below: LogIndex,
+        log_start: impl Fn(TopicPartition) -> Result<Option<Offset>, Fault>,
+    ) -> Result<bool, Fault> {
+        Ok(!self.shared().reclaimable(below, &log_start)?.is_empty())
+    }
+
+    /// Gives back the disk of what nobody wants any more below entry `below`: of batches that lie below the log start of
+    /// their partition (`None`: there is no such partition any more), and of those that were to be shipped elsewhere. Only
+    /// what is sealed and below the purge mark is looked at, segment by segment: see `reclaim.rs`. Reads and writes on the
+    /// thread that polls it.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the disk, or of `log_start`. The log goes on, unless it was the log's own.
+    pub async fn reclaim(
+        &self,
+        below: LogIndex,
+        log_start: impl Fn(TopicPartition) -> Result<Option<Offset>, Fault> + Send + Sync,
+    ) -> Result<Reclaimed, Fault> {
+        let _alone = self.shared().reclaiming.lock().await;
+        let below = self.purged().map_or(LogIndex(0), |purged| below.min(after(purged.index)));
+        let mut reclaimed = Reclaimed::default();
+        for listed in self.shared().reclaimable(below, &log_start)? {
+            match self.shared().prepare(&listed, &log_start)? {
+                None => {}
+                Some(Step::Exchange(exchange)) => {
+                    reclaimed.count(&exchange);
+                    let work = |done| Work::Exchange { old: exchange.old, new: exchange.new, done };
+                    wait(Some(self.ask(self.memory(), work))).await?;
+                    self.shared().forget_gone(listed.number)?;
+                }
+                Some(Step::Punch(punch)) => self.punch(*punch, &mut reclaimed).await?,
+            }
+        }
+        Ok(reclaimed)
+    }
 }
 
 impl Shared {

@@ -25,11 +25,12 @@ use tidemill_protocol::ids::TopicPartition;
 use tidemill_protocol::primitive::{Malformed, Reader, Writer};
 
 use super::apart::{self, BODIES, BodyKey};
-use super::chunk::{self, Chunk, Draft, Frame};
+use super::chunk::{Chunk, Draft};
 use super::cut;
 use super::descents::{Descent, DescentTable};
 use super::directory::{Held, Listed};
 use super::entry::{LogEntry, LogId};
+use super::frame::{self, Apart, Frame};
 use super::gone::{Gone, GoneOf};
 use super::sealed;
 use super::spans::{self, Span, SpanTable};
@@ -339,7 +340,7 @@ pub(super) fn frame_with(
     let mut raw = BytesMut::with_capacity(guards.iter().map(|row| row.value().len()).sum());
     guards.iter().for_each(|row| raw.extend_from_slice(row.value()));
     let disk_bytes = guards.iter().map(|row| cut::page_for(row.value().len()) as u64).sum();
-    let frame = chunk::parse(raw.freeze(), || place(file.path(), first))?;
+    let frame = frame::parse(raw.freeze(), || place(file.path(), first))?;
     if frame.first().0 != first {
         return Err(Fault::damaged(place(file.path(), first), "it belongs elsewhere").into());
     }
@@ -360,7 +361,7 @@ pub(super) fn body(
     file: &DatabaseFile,
     table: &ReadOnlyTable<&'static BodyKey, &'static [u8]>,
     first: LogIndex,
-    apart: &chunk::Apart,
+    apart: &Apart,
 ) -> Result<Body, Problem> {
     let (mut body, mut disk_bytes, mut number) = (BytesMut::with_capacity(apart.taken), 0, 0);
     while body.len() < apart.taken {
