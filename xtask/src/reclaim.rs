@@ -211,7 +211,7 @@ impl Reclaim {
             let mut under_way = Vec::new();
             for _ in 0..records / VALUE_BYTES {
                 let value: Vec<u8> = (0..VALUE_BYTES / 8).flat_map(|_| dice.number().to_be_bytes()).collect();
-                let record = Record::to(&name(topic)).partition(Partition(0)).value(value);
+                let record = Record::to(name(topic)).partition(Partition(0)).value(value);
                 under_way.push(producer.send(record).await);
             }
             for delivery in under_way {
