@@ -35,9 +35,10 @@ const BACK_MIN: f64 = 0.9;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes written for each that is back.
 const REWRITTEN_MAX: f64 = 2.0;
-/// What the p99 may grow by, and what a shared machine alone makes of it.
+/// What the p99 may grow by; and what does not count, alone on a machine and beside others.
 const P99_GROWTH_MAX: f64 = 2.0;
-const P99_NOISE: Duration = Duration::from_millis(60);
+const P99_NOISE: Duration = Duration::from_millis(20);
+const P99_NOISE_SHARED: Duration = Duration::from_millis(250);
 const BEAT: Duration = Duration::from_millis(5);
 
 /// Delete one of a hundred topics under load, and see what of its disk is back after a minute, and what that cost.
@@ -55,6 +56,9 @@ pub struct Reclaim {
     /// For how many seconds latencies are measured before.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=3_600))]
     seconds: u64,
+    /// Others work on this machine, too: a p99 of some hundred milliseconds says nothing.
+    #[arg(long)]
+    shared: bool,
 }
 
 /// When a batch was due, and how long after that it was acknowledged.
@@ -75,7 +79,7 @@ struct Seen {
 impl Reclaim {
     /// The short form.
     pub fn short() -> Reclaim {
-        Reclaim { mib: 400, batch_kib: 64, rate: 50, seconds: 8 }
+        Reclaim { mib: 400, batch_kib: 64, rate: 50, seconds: 8, shared: true }
     }
 
     /// Runs it.
@@ -103,7 +107,7 @@ impl Reclaim {
         })?;
         let status = broker.stop()?;
         ensure!(status.success(), "on SIGTERM the broker ended with {status}");
-        judge(seen)
+        judge(seen, if self.shared { P99_NOISE_SHARED } else { P99_NOISE })
     }
 
     async fn story(&self, client: &Client, broker: &Broker) -> anyhow::Result<Seen> {
@@ -222,7 +226,7 @@ impl Reclaim {
     }
 }
 
-fn judge(seen: Seen) -> anyhow::Result<()> {
+fn judge(seen: Seen, noise: Duration) -> anyhow::Result<()> {
     let Seen { of_topic, back, after, rewritten, mut before, mut meanwhile } = seen;
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
     let part = back as f64 / of_topic as f64;
@@ -250,7 +254,7 @@ fn judge(seen: Seen) -> anyhow::Result<()> {
     );
     ensure!(part >= BACK_MIN, "{:.0} % were to be back within {PATIENCE:?}", 100.0 * BACK_MIN);
     ensure!(cost <= REWRITTEN_MAX, "at most {REWRITTEN_MAX} bytes a byte were meant");
-    ensure!(then <= first.mul_f64(P99_GROWTH_MAX).max(P99_NOISE), "the p99 was to be doubled at most");
+    ensure!(then <= first.mul_f64(P99_GROWTH_MAX).max(noise), "the p99 was to be doubled at most");
     Ok(())
 }
 

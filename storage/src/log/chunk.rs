@@ -289,11 +289,9 @@ mod tests {
         ]
     }
 
-    fn read(
-        draft: &Draft<'_>,
-        change: impl Fn(&mut Vec<Option<Vec<u8>>>),
-        gone: &[u32],
-    ) -> Result<Chunk, Fault> {
+    type Bodies = Vec<Option<Vec<u8>>>;
+
+    fn read(draft: &Draft<'_>, change: impl Fn(&mut Bodies), gone: &[u32]) -> Result<Chunk, Fault> {
         let mut bodies = draft.bodies().map(|(.., parts)| Some(parts.flatten().copied().collect())).collect();
         change(&mut bodies);
         let bodies: Vec<_> = bodies.into_iter().map(|body| body.map(Bytes::from)).collect();
@@ -326,12 +324,15 @@ mod tests {
             let left = whole.batches.iter().filter(|placed| placed.away.is_some() || placed.at != at(1));
             assert_eq!(found.batches, left.cloned().collect::<Vec<_>>());
         }
-        let refused = |change: &dyn Fn(&mut Vec<Option<Vec<u8>>>)| matches!(read(&draft, change, &[]), Err(Fault::Damaged { what, .. }) if what == "here");
-        assert!(refused(&|bodies| bodies[0] = None), "what is not gone must be there");
-        assert!(refused(&|bodies| bodies.truncate(1)));
-        assert!(refused(&|bodies| bodies.swap(0, 1)));
-        assert!(refused(&|bodies| bodies[1].as_mut().unwrap()[77] ^= 4));
-        assert!(refused(&|bodies| bodies[1].as_mut().unwrap().fill(0)));
+        let is_refused = |change: fn(&mut Bodies)| {
+            let read = read(&draft, change, &[]);
+            matches!(read, Err(Fault::Damaged { what, .. }) if what == "here")
+        };
+        assert!(is_refused(|bodies| bodies[0] = None), "what is not gone must be there");
+        assert!(is_refused(|bodies| bodies.truncate(1)));
+        assert!(is_refused(|bodies| bodies.swap(0, 1)));
+        assert!(is_refused(|bodies| bodies[1].as_mut().unwrap()[77] ^= 4));
+        assert!(is_refused(|bodies| bodies[1].as_mut().unwrap().fill(0)));
     }
 
     #[test]

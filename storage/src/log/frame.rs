@@ -27,9 +27,12 @@ pub(super) struct Frame {
     lengths: Vec<Listed>,
     /// What lies apart.
     pub(super) bodies: Vec<Apart>,
-    pieces: Vec<(Piece, usize)>,
+    pieces: Pieces,
     rest: Bytes,
 }
+
+/// Pieces in the order of the log, each with the number of its body.
+type Pieces = Vec<(Piece, usize)>;
 
 /// A body, as a chunk names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,10 +220,7 @@ fn read_frame(bytes: &Bytes) -> Result<Frame, Malformed> {
 }
 
 /// The bodies and pieces of a chunk; the pieces of an entry follow one another within it.
-fn read_apart(
-    reader: &mut Reader,
-    lengths: &[Listed],
-) -> Result<(Vec<Apart>, Vec<(Piece, usize)>), Malformed> {
+fn read_apart(reader: &mut Reader, lengths: &[Listed]) -> Result<(Vec<Apart>, Pieces), Malformed> {
     let mut bodies = Vec::new();
     for _ in 0..reader.u32("number of bodies")? {
         let topic = TopicId(reader.array("topic")?);
@@ -228,7 +228,7 @@ fn read_apart(
         let taken = reader.u32("bytes in rows")? as usize;
         bodies.push(Apart { at, taken, crc: reader.u32("checksum of a body")? });
     }
-    let mut pieces: Vec<(Piece, usize)> = Vec::new();
+    let mut pieces = Pieces::new();
     for _ in 0..reader.u32("number of pieces")? {
         let entry = reader.u32("entry of a piece")? as usize;
         let (begins, length) =
