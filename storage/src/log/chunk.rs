@@ -360,6 +360,6 @@ mod tests {
         bytes[0] = VERSION + 1;
         let crc = checksum(&bytes);
         bytes[CRC_AT..CRC_END].copy_from_slice(&crc.to_be_bytes());
-        assert!(matches!(parse(bytes.into(), String::new), Err(Fault::Newer { found: 2, known: 1, .. })));
+        assert!(matches!(parse(bytes.into(), String::new), Err(Fault::Newer { found: 3, known: 2, .. })));
     }
 }
