@@ -135,6 +135,16 @@ impl Entry {
         self.batches.iter().filter(|batch| batch.away.is_none())
     }
 
+    /// Its batches, and where the bytes of each begin in the entry's.
+    pub fn places(&self) -> impl Iterator<Item = (usize, &PlacedBatch)> {
+        let mut at = HEAD_BYTES + self.meta.len();
+        self.batches.iter().map(move |placed| {
+            let begins = at + BATCH_HEAD_BYTES + placed.envelope.len();
+            at = begins + placed.batch.len();
+            (begins, placed)
+        })
+    }
+
     /// Writes the entry.
     ///
     /// # Panics
@@ -177,6 +187,10 @@ mod tests {
     fn what_is_written_is_read() {
         assert_eq!(Entry::parse(&entry().encode()), Ok(entry()));
         assert_eq!(entry().resident().count(), 1);
+        let bytes = entry().encode();
+        for (begins, placed) in entry().places() {
+            assert_eq!(bytes.slice(begins..begins + placed.batch.len()), placed.batch);
+        }
     }
 
     #[test]

@@ -83,6 +83,11 @@ pub const DIRECT_WRITE_BYTES_MAX: usize = MIB;
 pub const ZEROS_AHEAD_BYTES: usize = 512 * 1024;
 /// The most bytes of a write that zeros are worth: a larger one pays for its own place.
 pub const ZEROS_AHEAD_WRITE_BYTES_MAX: usize = 64 * 1024;
+/// From so many bytes on that one partition has in a turn, they lie apart from those of others: so they can be given back
+/// to the disk alone. With fewer, pages of their own would cost more than they give.
+pub const APART_BYTES_MIN: usize = 8 * 1024;
+/// Bytes that must have died in a segment before it is looked at for what can be given back of it.
+pub const PUNCH_BYTES_MIN: u64 = 256 * 1024;
 /// Bytes of chunks that are written in one commit while a segment is written anew.
 pub const REWRITE_BYTES_MAX: usize = 2 * TURN_BYTES_TARGET;
 /// Bytes appended and not yet durable, per shard; appends wait beyond it.

@@ -198,9 +198,9 @@ impl Metrics {
         r.register_with_unit("disk_free", help, Unit::Bytes, self.disk_free_bytes.clone());
         let help = "1 while less of the disk is free than the reserve: producers are refused, tasks rest";
         r.register("disk_full", help, self.disk_full.clone());
-        let help = "Bytes of segments that were given back to the disk";
+        let help = "Bytes of segments, and of parts of them, that were given back to the disk";
         r.register_with_unit("reclaimed", help, Unit::Bytes, self.reclaimed_bytes.clone());
-        let help = "Bytes of segments that were written anew for that";
+        let help = "Bytes that were written for that: segments anew, and what is gone of others";
         r.register_with_unit("rewritten", help, Unit::Bytes, self.rewritten_bytes.clone());
         r.register("shard_leader", "1 where this broker leads the shard", self.leaders.clone());
         let help = "When a certificate of the broker ends, in seconds since 1970";

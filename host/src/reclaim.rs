@@ -2,8 +2,7 @@
 //!
 //! What a shard's log may lose lies below whatever anybody still needs: the steps of which something has not arrived
 //! elsewhere, the records from the log starts on. It waits for no task: one that a log start has passed knows that by the
-//! same entry. The rest is storage's to weigh, segment
-//! by segment. Raft is asked to forget first, which makes a checkpoint: nothing is given back that a start would have
+//! same entry. The rest is storage's to weigh, segment by segment. Raft is asked to forget first, which makes a checkpoint: nothing is given back that a start would have
 //! to apply again.
 //!
 //! One thread for all shards, because it waits for the disk. It looks when records were deleted, and every so often:
@@ -27,7 +26,7 @@ use crate::shards::Shard;
 /// How long it rests after it looked, whatever is deleted meanwhile.
 const REST: Duration = Duration::from_secs(5);
 /// What a segment must take, in bytes, to be ended early for what was deleted in it.
-const ROLL_BYTES: u64 = 8 << 20;
+const ROLL_BYTES: u64 = 1 << 20;
 
 /// Gives back what can be, for ever. `deleted` is told when records were deleted.
 pub async fn run(
@@ -78,7 +77,7 @@ async fn reclaim(shard: &Shard, shards: u16, was_deleted: bool, metrics: &Metric
         None
     });
     let reclaimed = log.reclaim(below, log_start).await?;
-    if reclaimed.unlinked + reclaimed.rewritten > 0 {
+    if reclaimed.unlinked + reclaimed.rewritten + reclaimed.punched > 0 {
         metrics.reclaimed(reclaimed.freed_bytes, reclaimed.written_bytes);
         tracing::info!(shard = shard.id.0, ?reclaimed, "gave segments back to the disk");
     }

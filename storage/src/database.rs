@@ -177,6 +177,20 @@ impl DatabaseFile {
         Ok(DatabaseFile::of(path, Opened::ReadOnly(database)))
     }
 
+    /// As [`DatabaseFile::open_sealed`]; `see` is shown each page as it is read from the file, and where it lies.
+    pub(crate) fn open_watched(
+        disk: &dyn Disk,
+        path: &Path,
+        cache_bytes: usize,
+        see: See,
+    ) -> Result<DatabaseFile, Fault> {
+        let file = disk.open(path, OpenMode::Read).map_err(|error| opening(path, &error))?;
+        refuse_empty(path, &*file)?;
+        let backend = Backend { see: Some(see), ..Backend::new(file) };
+        let database = guarded(path, || Ok(builder(cache_bytes).open_read_only_with_backend(backend)?))?;
+        Ok(DatabaseFile::of(path, Opened::ReadOnly(database)))
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -334,16 +348,20 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
 }
 
+/// Is shown what is read, and where that lies.
+pub(crate) type See = Box<dyn Fn(u64, &[u8]) + Send + Sync>;
+
 /// A [`DiskFile`] as redb wants it.
 struct Backend {
     file: Box<dyn DiskFile>,
+    see: Option<See>,
     zeros: Mutex<Zeros>,
     poison: Mutex<Option<String>>,
 }
 
 impl Backend {
     fn new(file: Box<dyn DiskFile>) -> Backend {
-        Backend { file, zeros: Mutex::new(Zeros::new(0)), poison: Mutex::new(None) }
+        Backend { file, see: None, zeros: Mutex::new(Zeros::new(0)), poison: Mutex::new(None) }
     }
 
     fn checked<T>(&self, poisons: bool, run: impl FnOnce(&dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
@@ -370,7 +388,11 @@ impl StorageBackend for Backend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.checked(false, |file| file.read_at(offset, out))
+        self.checked(false, |file| file.read_at(offset, out))?;
+        if let Some(see) = &self.see {
+            see(offset, out);
+        }
+        Ok(())
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {

@@ -16,6 +16,7 @@ mod fuzz;
 mod newcomer;
 mod plugins;
 mod polyglot;
+mod reclaim;
 mod scale;
 mod soak;
 mod test;
@@ -44,6 +45,7 @@ enum Chore {
     Fuzz(fuzz::Fuzz),
     Newcomer(newcomer::Newcomer),
     Polyglot(polyglot::Polyglot),
+    Reclaim(reclaim::Reclaim),
     Scale(scale::Scale),
     Soak(soak::Soak),
     Trace(trace::Trace),
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Chore::Fuzz(chore) => chore.run(),
         Chore::Newcomer(chore) => chore.run(),
         Chore::Polyglot(chore) => chore.run(),
+        Chore::Reclaim(chore) => chore.run(),
         Chore::Scale(chore) => chore.run(),
         Chore::Soak(chore) => chore.run(),
         Chore::Trace(chore) => chore.run(),

@@ -17,6 +17,7 @@ use crate::full_disk::FullDisk;
 use crate::newcomer::Newcomer;
 use crate::plugins;
 use crate::polyglot::Polyglot;
+use crate::reclaim::Reclaim;
 use crate::scale::Scale;
 use crate::soak::Soak;
 use crate::trace::Trace;
@@ -73,6 +74,8 @@ impl Test {
         ExactlyOnce::of(self.kills).run_with(&program)?;
         step("ten thousand topics");
         Scale::short().run_with(&program)?;
+        step("one of a hundred topics is deleted");
+        Reclaim::short().run_with(&program)?;
         step("a minute of load at a fixed rate");
         Soak::short().run_with(&program)?;
         step("lints");

@@ -107,6 +107,13 @@ pub trait DiskFile: Send + Sync + Debug {
     /// As the operating system's.
     fn set_len(&self, length: u64) -> io::Result<()>;
 
+    /// Gives a range within the file back to the disk: it reads as zeros then, and the length stays. After a power cut
+    /// before the next sync, any of it may be there still.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where the file system cannot do it; else as the operating system's.
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()>;
+
     /// Returns once all that was written before is durable.
     ///
     /// # Errors

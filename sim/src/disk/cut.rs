@@ -2,7 +2,7 @@
 //!
 //! Of a file's unsynced changes there may be none, all, those up to some point, any selection, or a single one; and
 //! a write may be torn: at a byte, at a sector (512 B), at a page (4 KiB), or into sectors or pages of which only
-//! some arrived. How much of each is drawn anew for each file, and, to meet the plain cases often, sometimes one
+//! some arrived. Of a range that was given back, any pages may be there still. How much of each is drawn anew for each file, and, to meet the plain cases often, sometimes one
 //! lot decides for the whole disk.
 //!
 //! Of a folder's unsynced names those up to some point are kept: filesystems with a journal keep the order of
@@ -122,8 +122,10 @@ fn keep_some(image: &mut Image, changes: &[Change], fate: Fate, chance: &dyn Cha
 }
 
 fn tear(image: &mut Image, change: &Change, chance: &dyn Chance) {
-    let Change::Write { offset, bytes } = change else {
-        return change.apply(image);
+    let (offset, bytes) = match change {
+        Change::Write { offset, bytes } => (offset, bytes),
+        Change::Punch { offset, length } => return punch_some(image, *offset, *length, chance.number()),
+        Change::SetLength(_) => return change.apply(image),
     };
     let unit = [1, 512, 4096][below(chance, 3)];
     if unit > 1 && below(chance, 2) == 0 {
@@ -138,6 +140,15 @@ fn tear(image: &mut Image, change: &Change, chance: &dyn Chance) {
     let length = below(chance, bytes.len() / unit + 1) * unit;
     if length > 0 {
         image.write(*offset, &bytes[..length]);
+    }
+}
+
+/// Gives back those pages of a range of which the bit is set; bits repeat after 64.
+pub(super) fn punch_some(image: &mut Image, offset: u64, length: u64, bits: u64) {
+    for (number, part) in (0..length).step_by(4096).enumerate() {
+        if bits >> (number % 64) & 1 == 1 {
+            image.punch(offset + part, (length - part).min(4096));
+        }
     }
 }
 

@@ -185,6 +185,18 @@ impl DiskFile for SimFile {
         })
     }
 
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.disk.begin(Operation::Punch, &self.path)?;
+        self.change(|state, file| {
+            if state.has_no_holes {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+            file.seen.punch(offset, length);
+            file.changes.push(Change::Punch { offset, length });
+            Ok(())
+        })
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         let begun = self.disk.begin(Operation::Sync, &self.path);
         let mut state = self.disk.state.lock();

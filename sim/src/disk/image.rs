@@ -52,7 +52,20 @@ impl Image {
         self.length = length;
     }
 
-    /// The pages that were ever written, with their numbers.
+    /// Zeros a range within the file; whole pages of it take no memory any more.
+    pub(super) fn punch(&mut self, offset: u64, length: u64) {
+        let end = offset.saturating_add(length).min(self.length);
+        let length = end.saturating_sub(offset) as usize;
+        for (page, within, part) in pieces(offset, length) {
+            if part.len() == PAGE {
+                self.pages[page] = None;
+            } else if self.pages[page].is_some() {
+                self.page_mut(page)[within..within + part.len()].fill(0);
+            }
+        }
+    }
+
+    /// The pages that hold something, with their numbers.
     pub(super) fn pages(&self) -> impl Iterator<Item = (u64, &[u8])> {
         let numbered = self.pages.iter().enumerate();
         numbered.filter_map(|(number, page)| Some((number as u64, &page.as_ref()?[..])))

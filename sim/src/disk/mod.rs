@@ -40,6 +40,8 @@ pub enum Operation {
     Write,
     /// A file is cut or grown.
     SetLength,
+    /// A range of a file is given back.
+    Punch,
     /// A file is synced.
     Sync,
     /// A file is opened, or created.
@@ -72,6 +74,7 @@ pub struct Counts {
 enum Change {
     Write { offset: u64, bytes: Arc<[u8]> },
     SetLength(u64),
+    Punch { offset: u64, length: u64 },
 }
 
 /// A change of a folder's names that is not durable yet.
@@ -108,6 +111,7 @@ struct State {
     locks: BTreeSet<PathBuf>,
     next_file: FileNumber,
     capacity: Option<u64>,
+    has_no_holes: bool,
     failures: Vec<Failure>,
     counts: Counts,
     is_dark: bool,
@@ -199,6 +203,16 @@ impl SimDisk {
         self.state.lock().capacity = bytes;
     }
 
+    /// Makes it one that cannot give back a part of a file.
+    pub fn refuse_holes(&self) {
+        self.state.lock().has_no_holes = true;
+    }
+
+    /// What a file takes of the disk, in bytes: the pages of it that hold something.
+    pub fn taken(&self, path: &Path) -> u64 {
+        self.pages_written(path).len() as u64 * 4096
+    }
+
     /// Turns one bit of a file, in what is durable and in what is seen. Returns whether the file has such a byte.
     pub fn flip_bit(&self, path: &Path, byte: u64, bit: u8) -> bool {
         let mut state = self.state.lock();
@@ -214,7 +228,7 @@ impl SimDisk {
         state.names.iter().map(|(path, number)| (path.clone(), length(number))).collect()
     }
 
-    /// The pages of a file, by number, that were ever written.
+    /// The pages of a file, by number, that were ever written and not given back.
     pub fn pages_written(&self, path: &Path) -> Vec<u64> {
         let state = self.state.lock();
         let file = state.names.get(path).and_then(|number| state.files.get(number));
@@ -334,6 +348,7 @@ impl Change {
         match self {
             Change::Write { offset, bytes } => image.write(*offset, bytes),
             Change::SetLength(length) => image.set_len(*length),
+            Change::Punch { offset, length } => image.punch(*offset, *length),
         }
     }
 }

@@ -9,6 +9,7 @@
 //!   prefix                    a   b   ·   ·      for every length
 //!   single                    ·   ·   c   ·      for every change
 //!   torn                      a   b   c'  ·      at bytes, at every sector, at every page, or some sectors of it
+//!   half punched              a   b   c'  ·      some pages of a range that was given back
 //!   selection                 a   ·   c'  d      drawn
 //! ```
 //!
@@ -42,6 +43,8 @@ pub enum Kind {
     TornAtSector,
     /// It was cut off at a page, or only some of its pages arrived.
     TornAtPage,
+    /// Of a range that was given back, some pages are there still.
+    HalfPunched,
     /// Some changes of every file, whole or torn.
     Selection,
     /// The first changes of a folder's names.
@@ -237,7 +240,14 @@ impl Moment {
 
 /// The ways in which a change is torn that are tried.
 fn tears(change: &Change, chance: &dyn Chance) -> Vec<(Kind, Part)> {
-    let Change::Write { bytes, .. } = change else { return Vec::new() };
+    let bytes = match change {
+        Change::Write { bytes, .. } => bytes,
+        Change::Punch { length, .. } if *length > 4096 => {
+            let some = [1, chance.number(), chance.number()];
+            return some.map(|bits| (Kind::HalfPunched, Part::Units(4096, bits))).into();
+        }
+        Change::Punch { .. } | Change::SetLength(_) => return Vec::new(),
+    };
     let length = bytes.len();
     let mut tears = Vec::new();
     let cuts = BTreeSet::from([1, 1 + below(chance, length), length.saturating_sub(1)]);
@@ -259,8 +269,13 @@ fn tears(change: &Change, chance: &dyn Chance) -> Vec<(Kind, Part)> {
 }
 
 fn apply(change: &Change, part: Part, image: &mut super::image::Image) {
-    let (Change::Write { offset, bytes }, false) = (change, part == Part::Whole) else {
-        return change.apply(image);
+    let (offset, bytes) = match (change, part) {
+        (_, Part::Whole) | (Change::SetLength(_), _) => return change.apply(image),
+        (Change::Punch { offset, length }, Part::Units(_, bits)) => {
+            return cut::punch_some(image, *offset, *length, bits);
+        }
+        (Change::Punch { .. }, Part::First(_)) => return,
+        (Change::Write { offset, bytes }, _) => (offset, bytes),
     };
     match part {
         Part::Whole => unreachable!("it was applied"),

@@ -16,6 +16,7 @@ use tidemill_core::seams::{Disk, OpenMode};
 pub fn check(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
     files_are_read_as_written(disk, &folder.join("contents"))?;
     large_and_small_writes_meet(disk, &folder.join("sizes"))?;
+    parts_are_given_back(disk, &folder.join("holes"))?;
     modes_are_kept(disk, &folder.join("modes"))?;
     names_move(disk, &folder.join("names"))?;
     locks_exclude(disk, &folder.join("locks"))?;
@@ -85,6 +86,32 @@ fn large_and_small_writes_meet(disk: &dyn Disk, folder: &Path) -> io::Result<()>
     }
     file.sync_data()?;
     assert_eq!(file.len()?, expected.len() as u64);
+    Ok(())
+}
+
+/// A disk that cannot do it says so, and changes nothing.
+fn parts_are_given_back(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    disk.create_folders(folder)?;
+    let file = disk.open(&folder.join("a"), OpenMode::CreateNew)?;
+    let mut expected = vec![7; 40_000];
+    file.write_at(0, &expected)?;
+    file.sync_data()?;
+    let holes = [(8192, 4096), (20_480, 8192), (36_864, 8192), (81_920, 4096)];
+    for (offset, length) in holes {
+        match kind(file.punch(offset, length)) {
+            None => {
+                let end = expected.len().min((offset + length) as usize);
+                expected.get_mut(offset as usize..end).into_iter().for_each(|hole| hole.fill(0));
+            }
+            kind => assert_eq!(kind, Some(ErrorKind::Unsupported)),
+        }
+        let mut found = vec![9; expected.len()];
+        disk.open(&folder.join("a"), OpenMode::Read)?.read_at(0, &mut found)?;
+        assert!(found == expected, "after a hole of {length} bytes at {offset}");
+        assert_eq!(file.len()?, expected.len() as u64, "a hole changes no length");
+    }
+    let reading = disk.open(&folder.join("a"), OpenMode::Read)?;
+    assert!(reading.punch(0, 4096).is_err(), "a file opened for reading keeps what it has");
     Ok(())
 }
 

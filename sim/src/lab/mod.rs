@@ -204,7 +204,7 @@ impl Lab {
 
 /// Kinds of which a life has few images: all of them are run.
 fn is_rare(kind: Kind) -> bool {
-    matches!(kind, Kind::Nothing | Kind::Everything | Kind::Names | Kind::TornAtPage)
+    matches!(kind, Kind::Nothing | Kind::Everything | Kind::Names | Kind::TornAtPage | Kind::HalfPunched)
 }
 
 /// What is drawn at a moment of a life: the same whenever it is looked at again.

@@ -52,6 +52,12 @@ impl Report {
         self.counts.values().sum()
     }
 
+    /// Images of this kind.
+    pub fn of_kind(&self, kind: Kind) -> u64 {
+        let cuts = self.counts.iter().filter(|((outcome, _), _)| *outcome == Outcome::Cut(kind));
+        cuts.map(|(_, count)| count).sum()
+    }
+
     /// Images with a flipped bit that ended in a loss or a damage that was named.
     pub fn named(&self) -> u64 {
         self.counts
@@ -96,6 +102,7 @@ impl Outcome {
             Outcome::Cut(Kind::TornAtByte) => "torn at a byte",
             Outcome::Cut(Kind::TornAtSector) => "torn at 512 B",
             Outcome::Cut(Kind::TornAtPage) => "torn at 4 KiB",
+            Outcome::Cut(Kind::HalfPunched) => "half given back",
             Outcome::Cut(Kind::Selection) => "some changes, drawn",
             Outcome::Cut(Kind::Names) => "names of a folder",
             Outcome::CutAgain => "cut again while recovering",

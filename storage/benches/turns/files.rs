@@ -164,6 +164,10 @@ impl DiskFile for RealFile {
         self.0.set_len(length)
     }
 
+    fn punch(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.1[1].fetch_add(1, Ordering::Relaxed);
         self.0.sync_data()

@@ -7,7 +7,8 @@
 //!    whole files       entries up to the cut, in a segment of the copy's own
 //! ```
 //!
-//! A sealed segment never changes: its file is the copy. Everything behind the last that lies wholly below the cut is
+//! A sealed segment never changes, but that parts of it are given back: its file is the copy, whichever of these were there
+//! when it was copied, and what is gone is said beside it. Everything behind the last that lies wholly below the cut is
 //! read as any reader would, and written into a new segment; votes and marks are written to fit. So what is copied is
 //! the folder of a log that was closed right after the cut. While [`GroupLog::hold`] is held no segment is given back.
 //!
@@ -24,6 +25,7 @@ use tokio::sync::MutexGuard;
 use super::GroupLog;
 use super::directory::Listed;
 use super::entry::{LogEntry, LogId};
+use super::gone::GoneFile;
 use super::line::after;
 use super::mark::{Mark, MarkFile};
 use super::promises::{PromiseFile, Promises};
@@ -96,6 +98,13 @@ impl GroupLog {
         let mark = self.write_entries(copy, disk, folder, &promises)?;
         let mut file = PromiseFile::create(disk, folder)?;
         file.change(|new| *new = promises)?;
+        file.close()?;
+        let (mut file, _) = GoneFile::open(disk, folder)?;
+        for listed in &copy.sealed {
+            if let Some(gone) = self.shared().gone.read().get(&listed.number) {
+                file.put(disk, folder, listed.number, gone)?;
+            }
+        }
         file.close()?;
         let (mut marks, _) = MarkFile::open(disk, folder)?;
         marks.write(mark)?;

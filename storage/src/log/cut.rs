@@ -7,7 +7,7 @@
 /// What a row takes of its page beside its value: the leaf's head (4), the value's end (4), the key (9).
 pub(super) const ROW_OVERHEAD: usize = 17;
 /// redb's smallest page.
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 /// Rows of one chunk; the last takes what is left, whatever it wastes.
 const ROWS_MAX: usize = 6;
 

@@ -115,7 +115,7 @@ impl Directory {
         })
     }
 
-    /// Adds a sealed segment.
+    /// Adds a sealed segment, or lists it anew.
     pub(super) fn add(&self, held: &Held) -> Result<(), Fault> {
         self.file.write(Commit::OneSync, |transaction| insert(transaction, held))
     }
@@ -178,7 +178,7 @@ impl Directory {
     ) -> Result<T, Fault> {
         self.file.read(|transaction| {
             let table = transaction.open_table(SPANS)?;
-            look(&Spans { table: &table, prefix: &line.to_be_bytes(), at, base: None, is_hole })
+            look(&Spans { table: &table, prefix: &line.to_be_bytes(), at, base: None, gone: None, is_hole })
         })
     }
 

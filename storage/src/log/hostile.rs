@@ -11,15 +11,16 @@ use tidemill_protocol::ids::Offset;
 
 use super::directory::Listed;
 use super::segment::{Birth, Seal};
-use super::{chunk, mark, promises, spans};
+use super::{chunk, frame, gone, mark, promises, spans};
 
 /// A chunk. Its entries are read, too.
 pub fn chunk(bytes: &[u8]) {
-    let _ = chunk::parse(Bytes::copy_from_slice(bytes), String::new);
-    let Ok(read) = chunk::parse(chunk::resealed(bytes), String::new) else { return };
+    let _ = frame::parse(Bytes::copy_from_slice(bytes), String::new);
+    let Ok(frame) = frame::parse(chunk::resealed(bytes), String::new) else { return };
+    // What lies apart may be anything: as if it were gone.
+    let Ok(read) = frame.chunk(&[], |_| true, String::new) else { return };
     let draft = chunk::Draft::new(&read.entries, read.turn, read.committed);
-    let written: Vec<u8> = draft.parts().flatten().copied().collect();
-    let again = chunk::parse(written.into(), String::new).expect("what is written is read");
+    let again = draft.read().expect("what is written is read");
     assert_eq!((again.turn, again.committed, &again.entries), (read.turn, read.committed, &read.entries));
     assert!(read.entries.len() <= bytes.len() && read.entries[0].id.index <= LogIndex(u64::MAX));
 }
@@ -51,5 +52,6 @@ pub fn segment(bytes: &[u8]) {
 /// Votes, marks, and whatever else a replica has promised.
 pub fn promise(bytes: &[u8]) {
     promises::reread(&Bytes::copy_from_slice(bytes));
+    gone::reread(bytes);
     let _ = mark::read(mark::resealed(bytes), Path::new("turn.mark"));
 }

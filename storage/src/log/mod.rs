@@ -15,6 +15,7 @@
 //! but what is `async` waits for anything. Two threads belong to a log, the writer and the sealer; they end when it is
 //! closed or its last handle is dropped.
 
+mod apart;
 mod cache;
 mod chunk;
 mod copy;
@@ -24,6 +25,8 @@ mod descents;
 mod directory;
 mod entry;
 mod foreseen;
+mod frame;
+mod gone;
 #[doc(hidden)]
 pub mod hostile;
 mod index;
@@ -32,6 +35,7 @@ mod mark;
 pub mod offline;
 mod options;
 mod promises;
+mod punch;
 mod reader;
 mod reclaim;
 mod recovery;
@@ -120,7 +124,8 @@ impl GroupLog {
         };
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let seams = (world.disk.clone(), world.clock.clone());
-        let shared = Arc::new(Shared::new(seams, folder, (options, on_fault), opened.directory, memory));
+        let lists = (opened.directory, opened.gone_file, opened.gone);
+        let shared = Arc::new(Shared::new(seams, folder, (options, on_fault), lists, memory));
         let writer = Writer {
             shared: shared.clone(),
             promises: opened.promises,
@@ -356,43 +361,6 @@ impl GroupLog {
         let memory = self.memory();
         let is_rest = memory.line.sealed.values().any(|listed| listed.seal.is_rest);
         memory.line.lowest().is_none_or(|first| first == LogIndex(0)) && !is_rest
-    }
-
-    /// Whether [`GroupLog::reclaim`] might find anything, if all of the log were purged.
-    ///
-    /// # Errors
-    /// A [`Fault`] of the disk, or of `log_start`.
-    pub fn may_reclaim(
-        &self,
-        below: LogIndex,
-        log_start: impl Fn(TopicPartition) -> Result<Option<Offset>, Fault>,
-    ) -> Result<bool, Fault> {
-        Ok(!self.shared().reclaimable(below, &log_start)?.is_empty())
-    }
-
-    /// Gives back the disk of what nobody wants any more below entry `below`: of batches that lie below the log start of
-    /// their partition (`None`: there is no such partition any more), and of those that were to be shipped elsewhere. Only
-    /// what is sealed and below the purge mark is looked at, segment by segment: see `reclaim.rs`. Reads and writes on the
-    /// thread that polls it.
-    ///
-    /// # Errors
-    /// A [`Fault`] of the disk, or of `log_start`. The log goes on, unless it was the log's own.
-    pub async fn reclaim(
-        &self,
-        below: LogIndex,
-        log_start: impl Fn(TopicPartition) -> Result<Option<Offset>, Fault> + Send + Sync,
-    ) -> Result<Reclaimed, Fault> {
-        let _alone = self.shared().reclaiming.lock().await;
-        let below = self.purged().map_or(LogIndex(0), |purged| below.min(after(purged.index)));
-        let mut reclaimed = Reclaimed::default();
-        for listed in self.shared().reclaimable(below, &log_start)? {
-            let Some(exchange) = self.shared().prepare(&listed, &log_start)? else { continue };
-            reclaimed.count(&exchange);
-            let work = |done| Work::Exchange { old: exchange.old, new: exchange.new, done };
-            let waiting = self.ask(self.memory(), work);
-            wait(Some(waiting)).await?;
-        }
-        Ok(reclaimed)
     }
 
     /// Tells that an entry of this log is applied, and all before it: nobody has to read it soon.

@@ -18,8 +18,11 @@ use tidemill_core::ids::LogIndex;
 use tidemill_core::seams::{Disk, DiskFile, DiskLock, OpenMode, Timestamp};
 
 use super::chunk::Chunk;
+use super::directory::Listed;
 use super::entry::{LogEntry, LogId};
+use super::gone::{self, Gone};
 use super::segment::{self, CHUNKS, ChunkKey, Segment};
+use crate::database::Repair;
 
 /// A segment, as it lies on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +54,7 @@ pub struct Turn {
     pub committed: Option<LogId>,
     /// Its entries, in order.
     pub entries: Vec<LogEntry>,
-    /// The bytes of its chunk.
+    /// The bytes of its entries.
     pub bytes: usize,
 }
 
@@ -59,6 +62,7 @@ pub struct Turn {
 pub struct OfflineSegment {
     about: SegmentAbout,
     segment: Segment,
+    gone: Option<Gone>,
 }
 
 /// The numbers of the segments in a group's folder, in order.
@@ -81,9 +85,22 @@ impl OfflineSegment {
         let path = segment::path(folder, number);
         let failed = |error| Fault::disk(format!("reading {}", path.display()), error);
         let file_bytes = disk.open(&path, OpenMode::Read).and_then(|file| file.len()).map_err(failed)?;
-        let (segment, repair) = Segment::open(&Copied(disk), &path)?;
-        let sealed = segment::read_seal(&segment.file)?.map(|seal| seal.last);
+        let copied = Copied(disk);
+        let gone = gone::read(&copied, folder)?.remove(&number);
+        // redb would miss the pages that were given back; whatever is read has checksums of its own.
+        let closed = gone.as_ref().map(|_| Segment::open_closed(&copied, &path)).transpose()?.flatten();
+        let (segment, repair) = match closed {
+            Some(segment) => (segment, Repair::default()),
+            None => Segment::open(&copied, &path)?,
+        };
+        let seal = segment::read_seal(&segment.file)?;
+        let sealed = seal.map(|seal| seal.last);
         let birth = segment.birth;
+        let gone = gone.filter(|gone| {
+            seal.is_some_and(|seal| {
+                gone.is_of(&Listed { number, line: birth.line, first: birth.first, seal })
+            })
+        });
         let about = SegmentAbout {
             number,
             line: birth.line,
@@ -94,7 +111,7 @@ impl OfflineSegment {
             torn: repair.fell_back,
             file_bytes,
         };
-        Ok(OfflineSegment { about, segment })
+        Ok(OfflineSegment { about, segment, gone })
     }
 
     /// What it is.
@@ -117,9 +134,9 @@ impl OfflineSegment {
             Ok(firsts)
         })?;
         Ok(firsts.into_iter().map(|first| {
-            let chunk = self.segment.chunk_with(LogIndex(first))?;
+            let chunk = segment::chunk_with(&self.segment.file, LogIndex(first), self.gone.as_ref())?;
             let missing = || Fault::damaged(format!("the chunk at entry {first}"), "it holds no entry");
-            let Chunk { turn, committed, entries, bytes } = chunk.ok_or_else(missing)?;
+            let Chunk { turn, committed, entries, bytes, .. } = chunk.ok_or_else(missing)?;
             Ok(Turn { number: turn, committed, entries, bytes })
         }))
     }
@@ -216,6 +233,10 @@ impl DiskFile for Copy {
         let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
         self.0.lock().resize(length, 0);
         Ok(())
+    }
+
+    fn punch(&self, _: u64, _: u64) -> io::Result<()> {
+        refused()
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -26,6 +26,8 @@ pub struct LogOptions {
     pub segment_age: Duration,
     /// Bytes of durable and applied entries that stay in memory.
     pub tail_bytes: usize,
+    /// Bytes that must have died in a segment before it is looked at for what can be given back where it lies.
+    pub punch_bytes: u64,
     /// Zeros that are written ahead of small commits, in bytes: see `zeros.rs`.
     pub zeros_ahead: u64,
     /// Who counts turns.
@@ -44,6 +46,7 @@ impl Default for LogOptions {
             segment_bytes,
             segment_age,
             tail_bytes: limits::TAIL_BYTES_MAX,
+            punch_bytes: limits::PUNCH_BYTES_MIN,
             zeros_ahead: limits::ZEROS_AHEAD_BYTES as u64,
             on_turn: OnTurn::default(),
             ahead: Ahead::default(),

@@ -146,7 +146,10 @@ impl Shared {
             let Some((index, place)) = place else { return Ok(None) };
             let chunk = match &place {
                 Place::Sealed(number) => {
-                    let read = self.sealed.get(*number).and_then(|file| segment::chunk_with(&file, index));
+                    // Nothing of it is given back while it is read.
+                    let gone = self.gone.read();
+                    let read = self.sealed.get(*number);
+                    let read = read.and_then(|file| segment::chunk_with(&file, index, gone.get(number)));
                     read.inspect_err(|_| self.sealed.forget(*number))
                 }
                 Place::Open(segment) => segment.chunk_with(index),
@@ -190,7 +193,8 @@ impl Shared {
         at: TopicPartition,
         look: impl FnOnce(&Spans<'_>) -> Result<T, Problem>,
     ) -> Result<Option<T>, Fault> {
-        match self.sealed.spans(segment, at, look) {
+        let gone = self.gone.read();
+        match self.sealed.spans(segment, at, gone.get(&segment.place), look) {
             Ok(found) => Ok(Some(found)),
             Err(_) if !self.is_sealed(segment.place)? => Ok(None),
             Err(fault) => Err(fault),
@@ -212,6 +216,7 @@ impl Shared {
     ) -> Result<Vec<(LogIndex, PlacedBatch)>, Fault> {
         let mut gathering =
             Gathering { at, next: from, upto, bytes_left: max_bytes, found: Vec::new(), is_full: false };
+        let mut in_vain = None;
         while !gathering.is_full {
             let before = gathering.next;
             let chunk = match self.lies(at, gathering.next)? {
@@ -230,7 +235,8 @@ impl Shared {
             for entry in &chunk.entries {
                 gathering.take_logged(entry)?;
             }
-            if gathering.next == before && !gathering.is_full {
+            // It may have been given back since we were led there; then we are led on.
+            if gathering.next == before && !gathering.is_full && in_vain.replace(before) == Some(before) {
                 return Err(missing(at, before));
             }
         }

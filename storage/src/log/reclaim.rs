@@ -1,14 +1,15 @@
 //! Giving back the disk of records that nobody may read any more.
 //!
 //! ```text
-//!   segment 3          segment 4            segment 5                 segment 6
-//!   all dead, first    mostly dead          mostly alive              newest
-//!   ─▶ unlinked        ─▶ rewritten as 17   ─▶ left as it is          ─▶ left
+//!   segment 3          segment 4             segment 5                    segment 6
+//!   all dead, first    dead in its own pages  dead among what is alive     newest
+//!   ─▶ unlinked        ─▶ punched            ─▶ rewritten as 17, if half  ─▶ left
 //! ```
 //!
 //! A batch is dead below the log start of its partition, with all of the partition that was written in the same turn, and a
-//! batch for another shard once it arrived there. Where a
-//! segment is mostly dead it is written anew without the dead: under a new number, with the same entries, turns and
+//! batch for another shard once it arrived there. What lies apart (`apart.rs`) is given back where it lies (`punch.rs`),
+//! and nothing is written for it. What does not, small batches among others or on a file system without holes, goes when
+//! most of its segment is dead: that is written anew without it, under a new number, with the same entries, turns and
 //! seal, so that neither Raft's order nor the log's end ever depends on what was given back. Entries keep their place
 //! and what they say beside their batches; those of a segment that is the log's first, and all dead, go with it. That
 //! at least half of a segment must be dead bounds what is written: at most as much as is freed.
@@ -16,7 +17,7 @@
 //! The new file is made out of sight, by whoever asks; the writer names it, has the directory list it instead of the
 //! old one, and unlinks that. A power cut in between leaves both, of which a start takes the newer (`recovery.rs`): both
 //! hold all that anybody may read.
-//!
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -30,12 +31,16 @@ use tidemill_protocol::ids::{Offset, TopicPartition};
 use super::descents;
 use super::directory::{Held, Listed};
 use super::entry::{EncodedEntry, LogEntry, Payload};
+use super::gone::Gone;
 use super::index::Index;
 use super::line::after;
+use super::punch::Punch;
 use super::sealed;
 use super::segment::{self, Birth, Seal, Segment};
 use super::shared::Shared;
 use super::spans::Span;
+use super::work::Work;
+use super::{GroupLog, wait};
 use crate::database::{self, DatabaseFile};
 
 /// What came of it.
@@ -45,7 +50,9 @@ pub struct Reclaimed {
     pub unlinked: u64,
     /// Segments that were written anew.
     pub rewritten: u64,
-    /// Bytes of files that are gone.
+    /// Segments of which parts were given back where they lie.
+    pub punched: u64,
+    /// Bytes of files, and of parts of them, that are gone.
     pub freed_bytes: u64,
     /// Bytes of files that were written.
     pub written_bytes: u64,
@@ -59,6 +66,12 @@ pub(super) struct Exchange {
     written_bytes: u64,
 }
 
+/// What is to be done about a segment.
+pub(super) enum Step {
+    Exchange(Exchange),
+    Punch(Box<Punch>),
+}
+
 impl Reclaimed {
     pub(super) fn count(&mut self, exchange: &Exchange) {
         self.unlinked += u64::from(exchange.new.is_none());
@@ -69,20 +82,27 @@ impl Reclaimed {
 }
 
 /// What is to stay of a segment.
-struct Plan {
+pub(super) struct Plan {
     /// Per partition that stays, the first entry of which batches are kept; beyond all when none is.
     kept_from: BTreeMap<TopicPartition, LogIndex>,
+    /// Per partition of which any is kept, the chunk in which that begins.
+    kept_chunks: BTreeMap<TopicPartition, LogIndex>,
+    /// What is dead, and not gone yet.
+    pub(super) fresh: Vec<(TopicPartition, Span)>,
     /// What batches take, and what those that are dead do.
     bytes: u64,
     dead: u64,
 }
 
 impl Plan {
+    /// Of these rows; `left` bytes of the segment are gone, and yet there.
     fn of(
         rows: &[(TopicPartition, Span)],
+        left: u64,
         log_start: &dyn Fn(TopicPartition) -> Result<Option<Offset>, Fault>,
     ) -> Result<Plan, Fault> {
-        let mut plan = Plan { kept_from: BTreeMap::new(), bytes: 0, dead: 0 };
+        let (kept_from, kept_chunks) = (BTreeMap::new(), BTreeMap::new());
+        let mut plan = Plan { kept_from, kept_chunks, fresh: Vec::new(), bytes: left, dead: left };
         let mut starts = BTreeMap::new();
         for (at, span) in rows.iter().filter(|(_, span)| !span.is_gone()) {
             let start = match starts.get(at) {
@@ -93,6 +113,9 @@ impl Plan {
             let is_dead = start.is_none_or(|start| span.end <= start);
             if is_dead {
                 plan.dead += span.bytes;
+                plan.fresh.push((*at, *span));
+            } else {
+                plan.kept_chunks.entry(*at).or_insert(LogIndex(span.place));
             }
             if start.is_some() {
                 let kept_from = plan.kept_from.entry(*at).or_insert(LogIndex(u64::MAX));
@@ -100,6 +123,17 @@ impl Plan {
             }
         }
         Ok(plan)
+    }
+
+    /// What batches take that are dead, and not gone yet.
+    pub(super) fn fresh_bytes(&self) -> u64 {
+        self.fresh.iter().map(|(_, span)| span.bytes).sum()
+    }
+
+    /// For each partition of which anything is dead, the entry below which all of it is.
+    pub(super) fn below(&self, listed: &Listed) -> BTreeMap<TopicPartition, LogIndex> {
+        let below = |at| self.kept_chunks.get(at).copied().unwrap_or(after(listed.seal.last.index));
+        self.fresh.iter().map(|(at, _)| (*at, below(at))).collect()
     }
 
     fn is_worth_it(&self) -> bool {
@@ -140,6 +174,50 @@ fn bytes_and_dead(
     Ok((bytes, dead))
 }
 
+impl GroupLog {
+    /// Whether [`GroupLog::reclaim`] might find anything, if all of the log were purged.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the disk, or of `log_start`.
+    pub fn may_reclaim(
+        &self,
+        below: LogIndex,
+        log_start: impl Fn(TopicPartition) -> Result<Option<Offset>, Fault>,
+    ) -> Result<bool, Fault> {
+        Ok(!self.shared().reclaimable(below, &log_start)?.is_empty())
+    }
+
+    /// Gives back the disk of what nobody wants any more below entry `below`: of batches that lie below the log start of
+    /// their partition (`None`: there is no such partition any more), and of those that were to be shipped elsewhere. Only
+    /// what is sealed and below the purge mark is looked at, segment by segment: see `reclaim.rs`. Reads and writes on the
+    /// thread that polls it.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the disk, or of `log_start`. The log goes on, unless it was the log's own.
+    pub async fn reclaim(
+        &self,
+        below: LogIndex,
+        log_start: impl Fn(TopicPartition) -> Result<Option<Offset>, Fault> + Send + Sync,
+    ) -> Result<Reclaimed, Fault> {
+        let _alone = self.shared().reclaiming.lock().await;
+        let below = self.purged().map_or(LogIndex(0), |purged| below.min(after(purged.index)));
+        let mut reclaimed = Reclaimed::default();
+        for listed in self.shared().reclaimable(below, &log_start)? {
+            match self.shared().prepare(&listed, &log_start)? {
+                None => {}
+                Some(Step::Exchange(exchange)) => {
+                    reclaimed.count(&exchange);
+                    let work = |done| Work::Exchange { old: exchange.old, new: exchange.new, done };
+                    wait(Some(self.ask(self.memory(), work))).await?;
+                    self.shared().forget_gone(listed.number)?;
+                }
+                Some(Step::Punch(punch)) => self.punch(*punch, &mut reclaimed).await?,
+            }
+        }
+        Ok(reclaimed)
+    }
+}
+
 impl Shared {
     /// The segments below an entry that may be worth looking at, oldest first.
     pub(super) fn reclaimable(
@@ -153,6 +231,7 @@ impl Shared {
             (memory.line.number, sealed.copied().collect::<Vec<_>>())
         };
         let held = self.directory.held(line)?;
+        let punch_bytes = self.options.punch_bytes;
         let (mut worth, mut bare) = (Vec::new(), Vec::new());
         for listed in segments {
             let (bytes, dead) = match held.get(&listed.number) {
@@ -168,18 +247,22 @@ impl Shared {
                 worth.append(&mut bare);
             }
             bare.clear();
+            let left = self.gone.read().get(&listed.number).map_or(0, |gone| gone.left);
+            let in_vain = self.in_vain.lock().get(&listed.number).copied().unwrap_or(0);
             // A little less than half: what lies below an offset is not known to the byte.
-            worth.extend((dead * 9 / 4 >= bytes).then_some(listed));
+            let is_half = (dead + left) * 9 / 4 >= bytes + left;
+            worth.extend((is_half || dead >= in_vain + punch_bytes).then_some(listed));
         }
         Ok(worth)
     }
 
-    /// Makes what is to take the place of a segment; `None` when it is to stay as it is.
+    /// Makes what is to take the place of a segment, or finds what can be given back where it lies; `None` when it is to
+    /// stay as it is.
     pub(super) fn prepare(
         &self,
         listed: &Listed,
         log_start: &dyn Fn(TopicPartition) -> Result<Option<Offset>, Fault>,
-    ) -> Result<Option<Exchange>, Fault> {
+    ) -> Result<Option<Step>, Fault> {
         let is_first = {
             let line = &self.memory().line;
             // Whoever recovers the log learns from what is left where it ended.
@@ -187,22 +270,42 @@ impl Shared {
             line.lowest() == Some(listed.first) && !is_last
         };
         let old = self.sealed.get(listed.number)?;
-        let rows = sealed::rows(&old)?;
-        let plan = Plan::of(&rows, log_start)?;
-        let is_unlinked = is_first && plan.dead == plan.bytes;
-        if !is_unlinked && !plan.is_worth_it() {
+        let gone = self.gone.read().get(&listed.number).cloned();
+        let rows = sealed::rows(&old, gone.as_ref())?;
+        let plan = Plan::of(&rows, gone.as_ref().map_or(0, |gone| gone.left), log_start)?;
+        if is_first && plan.dead == plan.bytes {
+            return Ok(Some(Step::Exchange(self.exchange(listed, &old, None)?)));
+        }
+        let punch =
+            if plan.fresh_bytes() < self.options.punch_bytes { None } else { self.to_punch(listed, &plan)? };
+        if let Some(punch) = punch.filter(|punch| punch.dead * 2 >= plan.dead || !plan.is_worth_it()) {
+            return Ok(Some(Step::Punch(Box::new(punch))));
+        }
+        if !plan.is_worth_it() {
+            self.in_vain.lock().insert(listed.number, plan.fresh_bytes());
             return Ok(None);
         }
-        let new = if is_unlinked { None } else { Some(Box::new(self.rewrite(listed, &old, &rows, &plan)?)) };
-        let held = sealed::held(&old, *listed)?;
+        let new = self.rewrite(listed, &old, (&rows, gone.as_ref()), &plan)?;
+        Ok(Some(Step::Exchange(self.exchange(listed, &old, Some(Box::new(new)))?)))
+    }
+
+    fn exchange(
+        &self,
+        listed: &Listed,
+        old: &DatabaseFile,
+        new: Option<Box<Held>>,
+    ) -> Result<Exchange, Fault> {
+        let gone = self.gone.read().get(&listed.number).cloned();
+        let held = sealed::held(old, *listed, gone.as_ref())?;
+        let length = self.length(&segment::path(&self.folder, listed.number))?;
         let new_path =
             new.as_ref().map(|new| database::hidden(&segment::path(&self.folder, new.listed.number)));
-        Ok(Some(Exchange {
+        Ok(Exchange {
             old: Box::new(held),
             new,
-            freed_bytes: self.length(&segment::path(&self.folder, listed.number))?,
+            freed_bytes: length.saturating_sub(gone.map_or(0, |gone| gone.given_back)),
             written_bytes: new_path.map_or(Ok(0), |path| self.length(&path))?,
-        }))
+        })
     }
 
     fn length(&self, path: &Path) -> Result<u64, Fault> {
@@ -215,13 +318,13 @@ impl Shared {
         &self,
         listed: &Listed,
         old: &DatabaseFile,
-        rows: &[(TopicPartition, Span)],
+        (rows, gone): (&[(TopicPartition, Span)], Option<&Gone>),
         plan: &Plan,
     ) -> Result<Held, Fault> {
         let number = self.memory().number_segment();
         let birth = Birth { number, ..segment::read_birth(old)? };
         let written = Segment::make(&*self.disk, &self.folder, birth, 0)
-            .and_then(|segment| write_rest(&segment, listed, old, rows, plan));
+            .and_then(|segment| write_rest(&segment, listed, old, (rows, gone), plan));
         written.inspect_err(|_| {
             // It is removed at the next start otherwise; what matters is the error.
             self.disk.remove(&database::hidden(&segment::path(&self.folder, number))).ok();
@@ -234,13 +337,13 @@ fn write_rest(
     segment: &Segment,
     listed: &Listed,
     old: &DatabaseFile,
-    rows: &[(TopicPartition, Span)],
+    (rows, of_old): (&[(TopicPartition, Span)], Option<&Gone>),
     plan: &Plan,
 ) -> Result<Held, Fault> {
     let (mut index, mut firsts, mut chunks, mut bytes) = (Index::default(), Vec::new(), Vec::new(), 0);
     let mut next = listed.first;
     while next <= listed.seal.last.index {
-        let Some(mut chunk) = segment::chunk_with(old, next)? else {
+        let Some(mut chunk) = segment::chunk_with(old, next, of_old)? else {
             let why = format!("entry {} is missing from it", next.0);
             return Err(Fault::damaged(old.path().display().to_string(), why));
         };

@@ -25,13 +25,14 @@ use tidemill_core::ids::LogIndex;
 use tidemill_core::seams::Disk;
 
 use super::LogOptions;
-use super::cut;
 use super::directory::Held;
 use super::directory::{Directory, Listed};
 use super::entry::LogId;
+use super::gone::{Gone, GoneFile, GoneOf};
 use super::line::{Line, OpenSegment, after};
 use super::mark::{Mark, MarkFile};
 use super::promises::{self, Floor, PromiseFile, Promises};
+use super::punch;
 use super::segment::{self, Segment};
 use super::tail::Tail;
 use crate::database;
@@ -86,6 +87,8 @@ pub(super) struct Opened {
     pub(super) promises: PromiseFile,
     pub(super) mark: MarkFile,
     pub(super) directory: Directory,
+    pub(super) gone_file: GoneFile,
+    pub(super) gone: GoneOf,
     pub(super) line: Line,
     pub(super) incoming: Option<Line>,
     pub(super) committed: Option<LogId>,
@@ -114,8 +117,10 @@ pub(super) fn open(disk: &dyn Disk, folder: &Path, options: &LogOptions) -> Resu
     let (mark, marked) = MarkFile::open(disk, folder)?;
     let directory = Directory::open(disk, folder)?;
     let number = promise_file.promises().line;
+    let (mut gone_file, mut gone) = GoneFile::open(disk, folder)?;
     let mut found = Found { unclean: was_left_open, ..Found::default() };
-    found.look(disk, folder, &directory, &files, number)?;
+    found.look(disk, folder, &directory, (&files, &gone), number)?;
+    found.give_back(disk, folder, &directory, (&mut gone_file, &mut gone))?;
     let mut log = found.line(number, promise_file.promises(), options)?;
     let gathered = found.open.iter().filter(|(_, segment)| segment.birth.line == number + 1);
     let gathered: Vec<u64> = gathered.map(|(number, _)| *number).collect();
@@ -161,7 +166,19 @@ pub(super) fn open(disk: &dyn Disk, folder: &Path, options: &LogOptions) -> Resu
     // The others may have committed more than was durable here; what is left of it is committed, too.
     let committed = log.committed.max(promises.purged).min(log.line.last);
     let (promises, line) = (promise_file, log.line);
-    Ok(Opened { promises, mark, directory, line, incoming, committed, turn, next_segment, recovery })
+    Ok(Opened {
+        promises,
+        mark,
+        directory,
+        gone_file,
+        gone,
+        line,
+        incoming,
+        committed,
+        turn,
+        next_segment,
+        recovery,
+    })
 }
 
 /// What the mark says was synced, and is not there.
@@ -209,7 +226,8 @@ fn mend(promises: &mut PromiseFile, line: &mut Line) -> Result<Option<Loss>, Fau
 /// Removes files that were being made when their maker ended; returns the names that are left.
 fn remove_unfinished(disk: &dyn Disk, folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let names = disk.list(folder)?;
-    let of_log = [promises::NAME, super::directory::NAME].map(|name| database::hidden(&folder.join(name)));
+    let of_log = [promises::NAME, super::directory::NAME, super::gone::NAME]
+        .map(|name| database::hidden(&folder.join(name)));
     let is_unfinished = |path: &PathBuf| {
         let as_segment = path.with_extension("").with_extension("redb");
         let is_segment = database::hidden(&as_segment) == *path && segment::number_of(&as_segment).is_some();
@@ -257,7 +275,7 @@ impl Found {
         disk: &dyn Disk,
         folder: &Path,
         directory: &Directory,
-        files: &[u64],
+        (files, gone): (&[u64], &GoneOf),
         line: u32,
     ) -> Result<(), Fault> {
         let is_dead = |of: u32| !(line..=line + 1).contains(&of);
@@ -279,11 +297,11 @@ impl Found {
         let known: Vec<u64> = self.sealed.keys().chain(&self.dead).copied().collect();
         for number in files.iter().copied().filter(|number| !known.contains(number)) {
             let path = segment::path(folder, number);
-            if let Some(held) = segment::read_sealed(disk, &path)? {
+            if let Some(held) = segment::read_sealed(disk, &path, gone)? {
                 if is_dead(held.listed.line) {
                     self.dead.push(number);
                 } else {
-                    self.adopt(disk, folder, directory, held)?;
+                    self.adopt(disk, folder, directory, (held, gone))?;
                 }
                 continue;
             }
@@ -298,10 +316,10 @@ impl Found {
             // The power went between the seal and the close: there is nothing left to be done but that.
             if segment::read_seal(&segment.file)?.is_some() {
                 segment.file.close()?;
-                let sealed = segment::read_sealed(disk, &path)?;
+                let sealed = segment::read_sealed(disk, &path, gone)?;
                 let held = sealed
                     .ok_or_else(|| Fault::damaged(path.display().to_string(), "it cannot be closed"))?;
-                self.adopt(disk, folder, directory, held)?;
+                self.adopt(disk, folder, directory, (held, gone))?;
                 continue;
             }
             self.open.insert(number, segment);
@@ -321,7 +339,7 @@ impl Found {
         disk: &dyn Disk,
         folder: &Path,
         directory: &Directory,
-        found: Held,
+        (found, gone): (Held, &GoneOf),
     ) -> Result<(), Fault> {
         let listed = found.listed;
         let same = |other: &&Listed| (other.line, other.first) == (listed.line, listed.first);
@@ -333,7 +351,7 @@ impl Found {
             }
             Some(other) => {
                 let path = segment::path(folder, other.number);
-                let old = segment::read_sealed(disk, &path)?
+                let old = segment::read_sealed(disk, &path, gone)?
                     .ok_or_else(|| Fault::damaged(path.display().to_string(), "it is not closed"))?;
                 directory.exchange(&old, Some(&found))?;
                 self.sealed.remove(&other.number);
@@ -341,6 +359,41 @@ impl Found {
             }
         }
         self.sealed.insert(listed.number, listed);
+        Ok(())
+    }
+
+    /// Does again what may have been cut short: giving back parts of segments. What is said of segments that are no more
+    /// is forgotten.
+    fn give_back(
+        &mut self,
+        disk: &dyn Disk,
+        folder: &Path,
+        directory: &Directory,
+        (file, gone): (&mut GoneFile, &mut GoneOf),
+    ) -> Result<(), Fault> {
+        let is_there = |number: &u64, gone: &Gone| self.sealed.get(number).is_some_and(|it| gone.is_of(it));
+        let stale: Vec<u64> =
+            gone.extract_if(.., |number, gone| !is_there(number, gone)).map(|(number, _)| number).collect();
+        file.forget(disk, folder, &stale)?;
+        let cut_short: Vec<u64> =
+            gone.iter().filter(|(_, gone)| !gone.pages.is_empty()).map(|(number, _)| *number).collect();
+        for number in cut_short {
+            let path = segment::path(folder, number);
+            let held = segment::read_sealed(disk, &path, gone)?
+                .ok_or_else(|| Fault::damaged(path.display().to_string(), "it is not closed"))?;
+            directory.add(&held)?;
+            self.sealed.insert(number, held.listed);
+            let Some(gone) = gone.get_mut(&number) else { continue };
+            let done = gone.done();
+            let given = punch::give_back(disk, &path, &gone.pages)
+                .map_err(|error| Fault::disk(format!("giving back parts of {}", path.display()), error))
+                .and_then(|()| file.put(disk, folder, number, &done));
+            match given {
+                Ok(_) => *gone = done,
+                // Nobody looks for it; the next start tries again.
+                Err(fault) => tracing::warn!(%fault, "a part of the disk is not given back for now"),
+            }
+        }
         Ok(())
     }
 
@@ -423,7 +476,7 @@ fn read_segment(
         }
         line.tail.trim(next);
         open.chunks.push(chunk.entries[0].id.index);
-        open.bytes += cut::rows(chunk.bytes).into_iter().map(|row| cut::page_for(row) as u64).sum::<u64>();
+        open.bytes += chunk.disk_bytes;
         open.turn = chunk.turn;
         *committed = (*committed).max(chunk.committed);
     }

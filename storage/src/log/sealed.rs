@@ -14,7 +14,8 @@ use tidemill_protocol::ids::TopicPartition;
 
 use super::descents::{self, Descent};
 use super::directory::{Held, Listed};
-use super::segment::{self, DESCENTS, SPANS};
+use super::gone::Gone;
+use super::segment::{self, DESCENTS, SPANS, Seal};
 use super::spans::{self, Span, Spans};
 use crate::database::{DatabaseFile, Problem};
 use crate::version;
@@ -81,22 +82,25 @@ impl SealedFiles {
         &self,
         listed: &Span,
         at: TopicPartition,
+        gone: Option<&Gone>,
         look: impl FnOnce(&Spans<'_>) -> Result<T, Problem>,
     ) -> Result<T, Fault> {
         let file = self.get(listed.place)?;
         let never = |_: LogIndex, _: LogIndex| false;
         let result = file.read(|transaction| {
             let table = transaction.open_table(SPANS)?;
-            look(&Spans { table: &table, prefix: &[], at, base: Some(listed.base), is_hole: &never })
+            look(&Spans { table: &table, prefix: &[], at, base: Some(listed.base), gone, is_hole: &never })
         });
         result.inspect_err(|_| self.forget(listed.place))
     }
 }
 
 /// What the directory holds of a sealed segment: all its spans, put together for each partition, and its covers.
-pub(super) fn held(file: &DatabaseFile, listed: Listed) -> Result<Held, Fault> {
-    let spans = summarize(&rows(file)?, listed.number);
-    Ok(Held { listed, spans, reaches: descents::reaches(&descents(file)?) })
+pub(super) fn held(file: &DatabaseFile, listed: Listed, gone: Option<&Gone>) -> Result<Held, Fault> {
+    let gone = gone.filter(|gone| gone.is_of(&listed));
+    let spans = summarize(&rows(file, gone)?, listed.number);
+    let seal = Seal { is_rest: listed.seal.is_rest || gone.is_some(), ..listed.seal };
+    Ok(Held { listed: Listed { seal, ..listed }, spans, reaches: descents::reaches(&descents(file)?) })
 }
 
 /// All rows of its index of descent, in the order of their keys. A segment that was sealed before there was one has none.
@@ -118,17 +122,17 @@ fn descents(file: &DatabaseFile) -> Result<Vec<Descent>, Fault> {
     })
 }
 
-/// All spans of a sealed segment, in the order of their keys.
-pub(super) fn rows(file: &DatabaseFile) -> Result<Vec<(TopicPartition, Span)>, Fault> {
+/// All spans of a sealed segment, in the order of their keys; those of what is gone as that.
+pub(super) fn rows(file: &DatabaseFile, gone: Option<&Gone>) -> Result<Vec<(TopicPartition, Span)>, Fault> {
     file.read(|transaction| {
         let table = transaction.open_table(SPANS)?;
         let mut spans = Vec::new();
         for row in redb::ReadableTable::iter(&table)? {
             let (key, value) = row?;
             let read = spans::decode_row(&[], key.value(), value.value());
-            spans.push(
-                read.map_err(|malformed| Fault::damaged(file.path().display().to_string(), malformed))?,
-            );
+            let (at, span) =
+                read.map_err(|malformed| Fault::damaged(file.path().display().to_string(), malformed))?;
+            spans.push((at, gone.map_or(span, |gone| gone.now(at, span))));
         }
         Ok(spans)
     })
@@ -140,6 +144,7 @@ pub(super) fn summarize(spans: &[(TopicPartition, Span)], number: u64) -> Vec<(T
     for (at, span) in spans {
         match whole.last_mut().filter(|(other, _)| other == at) {
             // What is gone comes first; the entries are those of the rest.
+            Some((_, sum)) if sum.is_gone() && span.is_gone() => (sum.end, sum.last) = (span.end, span.last),
             Some((_, sum)) if sum.is_gone() => *sum = Span { base: sum.base, place: number, ..*span },
             Some((_, sum)) => {
                 (sum.end, sum.last) = (span.end, span.last);

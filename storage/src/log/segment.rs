@@ -10,7 +10,8 @@
 //! in, is `line.rs`'s.
 //!
 //! Tables: `about` (version; `segment`, what it was made as; `cut`, the turn of the last truncation; `sealed`),
-//! `chunks` ((first index u64, row u8) → bytes; rows in order are one chunk), and once sealed `spans` and `descents`.
+//! `chunks` ((first index u64, row u8) → bytes; rows in order are one chunk), `bodies` (what lies apart of chunks, see
+//! `apart.rs`), and once sealed `spans` and `descents`.
 
 use std::path::{Path, PathBuf};
 
@@ -23,11 +24,14 @@ use tidemill_core::seams::{Disk, Timestamp};
 use tidemill_protocol::ids::TopicPartition;
 use tidemill_protocol::primitive::{Malformed, Reader, Writer};
 
-use super::chunk::{self, Chunk, Draft};
+use super::apart::{self, BODIES, BodyKey};
+use super::chunk::{Chunk, Draft};
 use super::cut;
 use super::descents::{Descent, DescentTable};
 use super::directory::{Held, Listed};
 use super::entry::{LogEntry, LogId};
+use super::frame::{self, Apart, Frame};
+use super::gone::{Gone, GoneOf};
 use super::sealed;
 use super::spans::{self, Span, SpanTable};
 use crate::database::{Commit, DatabaseFile, Problem, Repair};
@@ -118,6 +122,7 @@ impl Segment {
             version::stamp(transaction)?;
             transaction.open_table(ABOUT)?.insert(SEGMENT_KEY, &birth.encode()[..])?;
             transaction.open_table(CHUNKS)?;
+            transaction.open_table(BODIES)?;
             Ok(())
         })?;
         Ok(Segment { birth, file })
@@ -128,6 +133,15 @@ impl Segment {
         let (file, repair) = DatabaseFile::open(disk, path, limits::SEGMENT_CACHE_BYTES, true)?;
         version::check(&file)?;
         Ok((Segment { birth: read_birth(&file)?, file }, repair))
+    }
+
+    /// Opens a segment that was sealed and closed, to read it; `None` when it was not.
+    pub(super) fn open_closed(disk: &dyn Disk, path: &Path) -> Result<Option<Segment>, Fault> {
+        let Some(file) = DatabaseFile::open_closed(disk, path, limits::SEGMENT_CACHE_BYTES)? else {
+            return Ok(None);
+        };
+        version::check(&file)?;
+        Ok(Some(Segment { birth: read_birth(&file)?, file }))
     }
 
     /// Writes a turn, durably; returns the bytes that its chunk takes on disk.
@@ -160,11 +174,16 @@ impl Segment {
             chunk
         });
         self.file.write(Commit::OneSync, |transaction| {
-            let above = last.0 + 1;
-            transaction.open_table(CHUNKS)?.retain_in((above, 0).., |_, _| false)?;
+            let remove_from = |first: u64| -> Result<(), Problem> {
+                transaction.open_table(CHUNKS)?.retain_in((first, 0).., |_, _| false)?;
+                let bodies = apart::keys_from(LogIndex(first));
+                transaction.open_table(BODIES)?.retain_in::<&BodyKey, _>(&bodies.., |_, _| false)?;
+                Ok(())
+            };
+            remove_from(last.0 + 1)?;
             if let Some(chunk) = kept.filter(|chunk| !chunk.entries.is_empty()) {
                 let first = chunk.entries[0].id.index.0;
-                transaction.open_table(CHUNKS)?.retain_in((first, 0).., |_, _| false)?;
+                remove_from(first)?;
                 put_chunk(transaction, first, &Draft::new(&chunk.entries, chunk.turn, committed))?;
             }
             transaction.open_table(ABOUT)?.insert(CUT_KEY, &turn.to_be_bytes()[..])?;
@@ -190,7 +209,7 @@ impl Segment {
 
     /// The chunk that holds entry `index`; `None` when there is none.
     pub(super) fn chunk_with(&self, index: LogIndex) -> Result<Option<Chunk>, Fault> {
-        chunk_with(&self.file, index)
+        chunk_with(&self.file, index, None)
     }
 
     /// Writes the index and the seal; the file is to be closed then. Rows must be in the order of their keys.
@@ -218,54 +237,144 @@ impl Segment {
 }
 
 fn put_chunk(transaction: &redb::WriteTransaction, first: u64, draft: &Draft<'_>) -> Result<u64, Problem> {
-    let mut table = transaction.open_table(CHUNKS)?;
-    let mut parts = draft.parts();
-    let mut part: &[u8] = &[];
     let mut taken = 0;
+    let mut bodies = draft.bodies().peekable();
+    if bodies.peek().is_some() {
+        let mut table = transaction.open_table(BODIES)?;
+        for (at, rows, parts) in bodies {
+            let mut parts = Parts::new(parts);
+            for (number, length) in rows.iter().enumerate() {
+                taken += apart::body_page(*length) as u64;
+                let key = apart::body_key(LogIndex(first), at, number);
+                parts.fill(table.insert_reserve(&key, *length)?.as_mut());
+            }
+        }
+    }
+    let mut table = transaction.open_table(CHUNKS)?;
+    let mut parts = Parts::new(draft.parts());
     for (number, length) in cut::rows(draft.len()).into_iter().enumerate() {
         taken += cut::page_for(length) as u64;
-        let mut reserved = table.insert_reserve((first, number as u8), length)?;
-        let mut row: &mut [u8] = reserved.as_mut();
-        while !row.is_empty() {
-            if part.is_empty() {
-                part = parts.next().expect("the rows of a chunk are as long as its parts");
-                continue;
-            }
-            let fits = part.len().min(row.len());
-            let (filled, rest) = std::mem::take(&mut row).split_at_mut(fits);
-            filled.copy_from_slice(&part[..fits]);
-            (row, part) = (rest, &part[fits..]);
-        }
+        parts.fill(table.insert_reserve((first, number as u8), length)?.as_mut());
     }
     Ok(taken)
 }
 
-/// The chunk of `file` that holds entry `index`; `None` when there is none.
-pub(super) fn chunk_with(file: &DatabaseFile, index: LogIndex) -> Result<Option<Chunk>, Fault> {
-    let raw = file.read(|transaction| {
-        let table: ReadOnlyTable<ChunkKey, &[u8]> = transaction.open_table(CHUNKS)?;
-        let found = ReadableTable::range(&table, ..=(index.0, u8::MAX))?.next_back().transpose()?;
-        let Some((key, _)) = found else { return Ok(None) };
-        let (first, rows) = key.value();
-        let mut guards = Vec::new();
-        for (number, row) in ReadableTable::range(&table, (first, 0)..=(first, rows))?.enumerate() {
-            let (key, value) = row?;
-            if usize::from(key.value().1) != number {
-                let what = place(file.path(), first);
-                return Err(Fault::damaged(what, format!("row {number} of it is missing")).into());
-            }
-            guards.push(value);
-        }
-        let mut raw = BytesMut::with_capacity(guards.iter().map(|row| row.value().len()).sum());
-        guards.iter().for_each(|row| raw.extend_from_slice(row.value()));
-        Ok(Some((first, raw.freeze())))
-    })?;
-    let Some((first, raw)) = raw else { return Ok(None) };
-    let chunk = chunk::parse(raw, || place(file.path(), first))?;
-    if chunk.entries.first().is_none_or(|entry| entry.id.index.0 != first) {
-        return Err(Fault::damaged(place(file.path(), first), "it belongs elsewhere"));
+/// Parts that fill rows.
+struct Parts<'a, P> {
+    parts: P,
+    part: &'a [u8],
+}
+
+impl<'a, P: Iterator<Item = &'a [u8]>> Parts<'a, P> {
+    fn new(parts: P) -> Parts<'a, P> {
+        Parts { parts, part: &[] }
     }
+
+    /// Fills a row with what comes next.
+    fn fill(&mut self, row: &mut [u8]) {
+        let mut row = row;
+        while !row.is_empty() {
+            if self.part.is_empty() {
+                self.part = self.parts.next().expect("rows are as long as their parts");
+                continue;
+            }
+            let fits = self.part.len().min(row.len());
+            let (filled, rest) = std::mem::take(&mut row).split_at_mut(fits);
+            filled.copy_from_slice(&self.part[..fits]);
+            (row, self.part) = (rest, &self.part[fits..]);
+        }
+    }
+}
+
+/// The chunk of `file` that holds entry `index`; `None` when there is none. `gone` is what of a sealed segment is.
+pub(super) fn chunk_with(
+    file: &DatabaseFile,
+    index: LogIndex,
+    gone: Option<&Gone>,
+) -> Result<Option<Chunk>, Fault> {
+    let is_gone = |at, first| gone.is_some_and(|gone| gone.has(at, first));
+    let read = file.read(|transaction| {
+        let Some((first, frame, mut disk_bytes)) = frame_with(file, transaction, index)? else {
+            return Ok(None);
+        };
+        let mut bodies = Vec::new();
+        if !frame.bodies.is_empty() {
+            let table = transaction.open_table(BODIES)?;
+            for apart in &frame.bodies {
+                if is_gone(apart.at, frame.first()) {
+                    bodies.push(None);
+                    continue;
+                }
+                let body = body(file, &table, frame.first(), apart)?;
+                disk_bytes += body.disk_bytes;
+                bodies.push(Some(body.bytes));
+            }
+        }
+        Ok(Some((first, frame, bodies, disk_bytes)))
+    })?;
+    let Some((first, frame, bodies, disk_bytes)) = read else { return Ok(None) };
+    let mut chunk = frame.chunk(&bodies, |at| is_gone(at, LogIndex(first)), || place(file.path(), first))?;
+    chunk.disk_bytes = disk_bytes;
     Ok(chunk.entries.last().is_some_and(|last| index <= last.id.index).then_some(chunk))
+}
+
+/// The value of the chunk that begins with entry `index`, or before it; and what that takes on disk.
+pub(super) fn frame_with(
+    file: &DatabaseFile,
+    transaction: &redb::ReadTransaction,
+    index: LogIndex,
+) -> Result<Option<(u64, Frame, u64)>, Problem> {
+    let table: ReadOnlyTable<ChunkKey, &[u8]> = transaction.open_table(CHUNKS)?;
+    let found = ReadableTable::range(&table, ..=(index.0, u8::MAX))?.next_back().transpose()?;
+    let Some((key, _)) = found else { return Ok(None) };
+    let (first, rows) = key.value();
+    let mut guards = Vec::new();
+    for (number, row) in ReadableTable::range(&table, (first, 0)..=(first, rows))?.enumerate() {
+        let (key, value) = row?;
+        if usize::from(key.value().1) != number {
+            let what = place(file.path(), first);
+            return Err(Fault::damaged(what, format!("row {number} of it is missing")).into());
+        }
+        guards.push(value);
+    }
+    let mut raw = BytesMut::with_capacity(guards.iter().map(|row| row.value().len()).sum());
+    guards.iter().for_each(|row| raw.extend_from_slice(row.value()));
+    let disk_bytes = guards.iter().map(|row| cut::page_for(row.value().len()) as u64).sum();
+    let frame = frame::parse(raw.freeze(), || place(file.path(), first))?;
+    if frame.first().0 != first {
+        return Err(Fault::damaged(place(file.path(), first), "it belongs elsewhere").into());
+    }
+    Ok(Some((first, frame, disk_bytes)))
+}
+
+/// A body that was read.
+pub(super) struct Body {
+    bytes: Bytes,
+    /// How many rows it has, and the pages of those.
+    pub(super) rows: usize,
+    pub(super) disk_bytes: u64,
+}
+
+/// What lies apart of a chunk, from its rows. No row is looked for that is not there: on the way to it might lie a page
+/// that was given back.
+pub(super) fn body(
+    file: &DatabaseFile,
+    table: &ReadOnlyTable<&'static BodyKey, &'static [u8]>,
+    first: LogIndex,
+    apart: &Apart,
+) -> Result<Body, Problem> {
+    let (mut body, mut disk_bytes, mut number) = (BytesMut::with_capacity(apart.taken), 0, 0);
+    while body.len() < apart.taken {
+        let row = ReadableTable::get(table, &apart::body_key(first, apart.at, number))?;
+        let Some(row) = row.filter(|row| !row.value().is_empty()) else {
+            let why = format!("row {number} of what lies apart in it is missing");
+            return Err(Fault::damaged(place(file.path(), first.0), why).into());
+        };
+        body.extend_from_slice(row.value());
+        disk_bytes += apart::body_page(row.value().len()) as u64;
+        number += 1;
+    }
+    Ok(Body { bytes: body.freeze(), rows: number, disk_bytes })
 }
 
 fn place(path: &Path, first: u64) -> String {
@@ -285,14 +394,14 @@ pub(super) fn read_birth(file: &DatabaseFile) -> Result<Birth, Fault> {
 }
 
 /// What the directory should hold of a segment that was sealed and closed; `None` when this one was not.
-pub(super) fn read_sealed(disk: &dyn Disk, path: &Path) -> Result<Option<Held>, Fault> {
+pub(super) fn read_sealed(disk: &dyn Disk, path: &Path, gone: &GoneOf) -> Result<Option<Held>, Fault> {
     let Some(file) = DatabaseFile::open_closed(disk, path, limits::SEALED_CACHE_BYTES)? else {
         return Ok(None);
     };
     version::check(&file)?;
     let Birth { number, line, first, .. } = read_birth(&file)?;
     let Some(seal) = read_seal(&file)? else { return Ok(None) };
-    Ok(Some(sealed::held(&file, Listed { number, line, first, seal })?))
+    Ok(Some(sealed::held(&file, Listed { number, line, first, seal }, gone.get(&number))?))
 }
 
 /// The seal of a sealed segment.

@@ -1,13 +1,14 @@
 //! What the handles of a log, its writer and its sealer share.
 //!
 //! One lock guards all that is in memory; it is never held while the disk is asked for anything. Files are written by
-//! the writer and by the sealer alone, but for those that are out of sight yet (`reclaim.rs`).
+//! the writer and by the sealer alone, but for those that are out of sight yet, and what is gone (`reclaim.rs`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::LogIndex;
 use tidemill_core::seams::{Clock, Disk};
@@ -17,6 +18,7 @@ use super::cache::ChunkCache;
 use super::chunk;
 use super::directory::Directory;
 use super::entry::{LogEntry, LogId};
+use super::gone::{GoneFile, GoneOf};
 use super::line::Line;
 use super::promises::Promises;
 use super::sealed::SealedFiles;
@@ -31,6 +33,13 @@ pub(super) struct Shared {
     pub(super) options: LogOptions,
     pub(super) on_fault: OnFault,
     pub(super) directory: Directory,
+    /// What of sealed segments is gone. Whoever reads a sealed chunk or its segment's index holds it meanwhile.
+    pub(super) gone: RwLock<GoneOf>,
+    pub(super) gone_file: Mutex<GoneFile>,
+    /// The file system gives back no parts of files.
+    pub(super) cannot_punch: AtomicBool,
+    /// What was dead in segments when they were looked at in vain.
+    pub(super) in_vain: Mutex<BTreeMap<u64, u64>>,
     pub(super) sealed: SealedFiles,
     pub(super) chunks: ChunkCache,
     memory: Mutex<Memory>,
@@ -79,7 +88,7 @@ impl Shared {
         (disk, clock): (Arc<dyn Disk>, Arc<dyn Clock>),
         folder: PathBuf,
         (options, on_fault): (LogOptions, OnFault),
-        directory: Directory,
+        (directory, gone_file, gone): (Directory, GoneFile, GoneOf),
         memory: Memory,
     ) -> Shared {
         Shared {
@@ -90,6 +99,10 @@ impl Shared {
             options,
             on_fault,
             directory,
+            gone: RwLock::new(gone),
+            gone_file: Mutex::new(gone_file),
+            cannot_punch: AtomicBool::new(false),
+            in_vain: Mutex::default(),
             chunks: ChunkCache::default(),
             memory: Mutex::new(memory),
             work: Notify::new(),

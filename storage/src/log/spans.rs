@@ -15,7 +15,8 @@
 //! the spans of a partition *tile* its offsets: each begins where the one before it ends, and the first where it is
 //! said to. A gap gives a hidden row away; only a hole in the log (see `promises.rs`) explains one. What was given back to
 //! the disk (`reclaim.rs`) leaves a span without a place, so that they go on tiling: such a span is *gone*. It has no
-//! timestamp, so that nobody who looks for a time finds it.
+//! timestamp, so that nobody who looks for a time finds it. What was given back where it lies is gone, too, though its
+//! row still has a place (`gone.rs`).
 
 use redb::{ReadOnlyTable, TableDefinition};
 use tidemill_core::fault::Fault;
@@ -23,6 +24,7 @@ use tidemill_core::ids::LogIndex;
 use tidemill_protocol::ids::{Offset, TopicPartition};
 use tidemill_protocol::primitive::{Malformed, Reader, Writer};
 
+use super::gone::Gone;
 use crate::database::Problem;
 
 const CRC_BYTES: usize = 4;
@@ -147,6 +149,8 @@ pub(super) struct Spans<'a> {
     pub(super) at: TopicPartition,
     /// Where the first span begins, if that is known.
     pub(super) base: Option<Offset>,
+    /// What is gone of the segment, if these are its own.
+    pub(super) gone: Option<&'a Gone>,
     /// Whether the log has a hole between these two entries.
     pub(super) is_hole: &'a dyn Fn(LogIndex, LogIndex) -> bool,
 }
@@ -269,7 +273,8 @@ impl Spans<'_> {
     }
 
     fn read(&self, key: &[u8], row: &[u8]) -> Result<Span, Problem> {
-        let read = decode_row(self.prefix, key, row).map(|(_, span)| span);
+        let now = |(at, span)| self.gone.map_or(span, |gone| gone.now(at, span));
+        let read = decode_row(self.prefix, key, row).map(now);
         Ok(read.map_err(|malformed| Fault::damaged("a row of an index", malformed))?)
     }
 }
@@ -328,7 +333,7 @@ mod tests {
         file.read(|transaction| {
             let table = transaction.open_table(TABLE)?;
             let (at, base) = (partition(2), Some(Offset(100)));
-            look(&Spans { table: &table, prefix: b"x", at, base, is_hole: &|_, _| false })
+            look(&Spans { table: &table, prefix: b"x", at, base, gone: None, is_hole: &|_, _| false })
         })
     }
 

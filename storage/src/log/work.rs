@@ -38,6 +38,8 @@ pub(super) enum Work {
     Roll { at_least: u64, done: Reply },
     /// Unlink a sealed segment; another, that was made out of sight, takes its place, if there is one.
     Exchange { old: Box<Held>, new: Option<Box<Held>>, done: Reply },
+    /// List a sealed segment anew: something of it is gone.
+    Relist { held: Box<Held>, done: Reply },
     /// Another line has taken the log's place, up to `upto`; `old` is to be removed. What was queued for it is done
     /// when this is.
     Replace { upto: LogId, number: u32, old: Box<Line>, done: Vec<Reply> },
@@ -53,7 +55,8 @@ impl Work {
             | Work::Install { done, .. }
             | Work::Discard { done }
             | Work::Roll { done, .. }
-            | Work::Exchange { done, .. } => vec![done],
+            | Work::Exchange { done, .. }
+            | Work::Relist { done, .. } => vec![done],
             Work::Replace { done, .. } => done,
         }
     }

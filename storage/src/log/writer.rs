@@ -20,7 +20,7 @@ use tidemill_core::ids::LogIndex;
 
 use super::Planted;
 use super::chunk;
-use super::directory::Held;
+use super::directory::{Held, Listed};
 use super::entry::{LogEntry, LogId};
 use super::line::{Line, OpenSegment, after};
 use super::mark::{Mark, MarkFile};
@@ -255,6 +255,7 @@ impl Writer {
                 (Ok(()), vec![done])
             }
             Work::Exchange { old, new, done } => (self.exchange(&old, new.as_deref()), vec![done]),
+            Work::Relist { held, done } => (self.relist(&held), vec![done]),
             Work::Replace { upto, number, old, done } => (self.replace(upto, number, &old), done),
         };
         done.into_iter().for_each(|done| done(result.clone()));
@@ -390,6 +391,20 @@ impl Writer {
         self.remove_segments(&[old.listed.number])
     }
 
+    /// Lists a sealed segment anew; unless the log was replaced meanwhile.
+    fn relist(&self, held: &Held) -> Result<(), Fault> {
+        let (line, first) = (held.listed.line, held.listed.first);
+        let is_it = |listed: &Listed| listed.number == held.listed.number;
+        let is_there =
+            |memory: &Memory| memory.line.number == line && memory.line.sealed.get(&first).is_some_and(is_it);
+        if !is_there(&self.shared.memory()) {
+            return Ok(());
+        }
+        self.shared.directory.add(held)?;
+        self.shared.memory().line.sealed.insert(first, held.listed);
+        Ok(())
+    }
+
     fn remove_segments(&self, numbers: &[u64]) -> Result<(), Fault> {
         let (disk, folder) = (&*self.shared.disk, &self.shared.folder);
         let remove = |number: &u64| {
@@ -438,6 +453,7 @@ impl Writer {
         self.mark.sync()?;
         shared.sealed.forget_all();
         shared.directory.close()?;
+        shared.gone_file.lock().close()?;
         self.promises.close()
     }
 }

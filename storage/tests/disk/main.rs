@@ -11,6 +11,7 @@ mod install;
 mod lab;
 mod model;
 mod promised;
+mod punch;
 mod reclaim;
 mod state;
 mod threads;

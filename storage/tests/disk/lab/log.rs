@@ -1,5 +1,5 @@
-//! The life of a log: appends, votes, truncations, purges, segments that grow, roll, are sealed, unlinked and written
-//! anew, restarts.
+//! The life of a log: appends, votes, truncations, purges, segments that grow, roll, are sealed, unlinked, written anew
+//! and given back in parts, restarts.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::world::{Life, Lots, append, plain};
 
 /// Small segments, so that a life has many.
 pub fn options() -> LogOptions {
-    LogOptions { segment_bytes: 12_000, tail_bytes: 4_000, ..LogOptions::default() }
+    LogOptions { segment_bytes: 12_000, tail_bytes: 4_000, punch_bytes: 4_096, ..LogOptions::default() }
 }
 
 /// The story; `planted` is how its disk lies, and about which files.
@@ -143,8 +143,9 @@ fn act(
             life.run(log.reclaim(LogIndex(given.below), |at| Ok(given.log_start(at)))).unwrap();
         }
         _ => {
-            let bytes = [20, 300, 3_000][lots.below(3) as usize];
-            let entries = model.grow(lots, 1 + lots.below(5), bytes);
+            // The largest lie apart, and are given back alone.
+            let (count, bytes) = [(5, 20), (5, 300), (5, 3_000), (2, 15_000)][lots.below(4) as usize];
+            let entries = model.grow(lots, 1 + lots.below(count), bytes);
             recorder.promise(|promised| promised.asked.push(model.entries.clone()));
             // What counts is when `done` is called, not when somebody gets to hear of it.
             let (acknowledged, known) = (model.entries.clone(), recorder.clone());
