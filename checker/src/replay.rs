@@ -145,6 +145,7 @@ impl Run<'_> {
         let proposed = Proposed {
             task: meta.task,
             generation: meta.generation,
+            known: None,
             from: meta.from,
             to: meta.to,
             positions: meta.positions.clone(),

@@ -221,6 +221,7 @@ pub fn proposed(sources: &[Source], from: u64, effects: Effects) -> Proposed<'_>
     Proposed {
         task: TASK,
         generation: Generation(1),
+        known: None,
         from: cursor(from),
         to: cursor(from + 1),
         positions: vec![Offset(from + 1)],

@@ -29,7 +29,7 @@ use tidemill_core::seams::{BoxFuture, Timestamp, World};
 use tidemill_core::shard::step::{self, Outcome, Proposed, Source, StepRefused};
 use tidemill_core::shard::{Deciding, letters};
 use tidemill_core::tables::{self, Key, View};
-use tidemill_core::task::{AfterAttempts, TaskSpec};
+use tidemill_core::task::{AfterAttempts, KnownSpec, TaskSpec};
 use tidemill_protocol::ids::Offset;
 use tidemill_runtime::{GuestFailure, Plugin, StepInput, StepOutcome};
 use tokio::sync::{Semaphore, oneshot};
@@ -75,7 +75,7 @@ pub struct Pump {
     /// The task.
     pub task: TaskId,
     /// What it is told.
-    pub spec: Arc<TaskSpec>,
+    pub spec: Arc<KnownSpec>,
     /// Whether there may be timers to look for: true at first.
     pub may_have_timers: AtomicBool,
     /// Tells it of what it reads, and the log of what it is doing.
@@ -456,6 +456,7 @@ impl Pump {
         let proposed = Proposed {
             task: self.task,
             generation: self.spec.generation,
+            known: Some(&self.spec),
             from: row.cursor,
             to,
             positions,

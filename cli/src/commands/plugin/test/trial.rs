@@ -341,6 +341,7 @@ impl Trial {
         let proposed = Proposed {
             task,
             generation: self.spec.generation,
+            known: None,
             from: row.cursor,
             to,
             positions,
