@@ -496,14 +496,11 @@ impl Pump {
         };
         if runs_ahead {
             let (report, metrics, spec) = (self.report.clone(), self.metrics.clone(), self.spec.clone());
-            let counts = async move {
-                // If it is lost, there is nothing to count, and the next proposal says so.
-                if commit.applied().await.is_ok() {
-                    made.count(&report, &metrics, &spec);
-                }
+            // If it is lost, there is nothing to count, and the next proposal says so.
+            self.leader.when_applied(&commit, move || {
+                made.count(&report, &metrics, &spec);
                 drop(room);
-            };
-            self.world.spawner.task("step on its way", Box::pin(counts));
+            });
         } else {
             self.runner.aside(commit.applied()).await?;
             made.count(&self.report, &self.metrics, &self.spec);
