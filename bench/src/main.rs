@@ -172,6 +172,7 @@ fn rows(stage: &Stage<'_>, time: Duration) -> anyhow::Result<Vec<Row>> {
     keep(broker, &mut || chain::latency(stage, time, "chain, 10 hops, send to fetched", 10, &single))?;
     keep(broker, &mut || chain::throughput(stage, time, &redb_bulk))?;
     keep(None, &mut || bare_wasmtime::instances(time))?;
-    keep(None, &mut || steps::pass_through(stage, time))?;
+    keep(None, &mut || steps::pass_through(stage, time, "steps of 1 × 1 KiB, no broker", 1))?;
+    keep(None, &mut || steps::pass_through(stage, time, "steps of 100 × 1 KiB, no broker", 100))?;
     Ok(rows)
 }

@@ -18,22 +18,25 @@ use crate::row::Row;
 use crate::stage::{RECORD_BYTES, Stage};
 use crate::times::{Stretch, Times};
 
-/// Events of a step.
-const EVENTS: u64 = 100;
 /// Before the measurement.
 const WARM_STEPS: u64 = 100;
 /// Places of the pool; one step runs at a time.
 const INSTANCES: u32 = 16;
 
-/// A step of 100 records of 1 KiB, and the next: each in an instance of its own.
-pub fn pass_through(stage: &Stage<'_>, time: Duration) -> anyhow::Result<Row> {
+/// A step of so many records of 1 KiB, and the next: each in an instance of its own.
+pub fn pass_through(
+    stage: &Stage<'_>,
+    time: Duration,
+    row: &'static str,
+    events: u64,
+) -> anyhow::Result<Row> {
     let file = stage.components().join("pass-through.wasm");
     let component = std::fs::read(&file).with_context(|| file.display().to_string())?;
     let runtime = Runtime::new(RuntimeOptions { instances: INSTANCES, code: CodeOptions::default() })?;
     let plugin = runtime.load(&compile(&component, CodeOptions::default())?)?;
     let ticker = runtime.tick(Arc::new(RealClock(Instant::now())));
     std::thread::spawn(|| on_one_thread(ticker));
-    let input = input(stage)?;
+    let input = input(stage, events)?;
     let (took, times) = on_one_thread(async {
         let (mut stretch, mut times, mut number) = (Stretch::of(time), Times::default(), 0);
         while stretch.lasts() {
@@ -41,7 +44,7 @@ pub fn pass_through(stage: &Stage<'_>, time: Duration) -> anyhow::Result<Row> {
             let outcome = runtime.run(&plugin, input.clone()).await;
             times.since(begun);
             let effects = outcome.result.map_err(|failure| anyhow!("a step failed: {failure:?}"))?;
-            ensure!(effects.emitted.len() as u64 == EVENTS, "{} records derived", effects.emitted.len());
+            ensure!(effects.emitted.len() as u64 == events, "{} records derived", effects.emitted.len());
             number += 1;
             if number == WARM_STEPS {
                 (stretch, times) = (Stretch::of(time), Times::default());
@@ -49,15 +52,15 @@ pub fn pass_through(stage: &Stage<'_>, time: Duration) -> anyhow::Result<Row> {
         }
         anyhow::Ok((stretch.elapsed(), times))
     })??;
-    let row = Row::new("steps of 100 × 1 KiB, no broker", took);
-    Ok(row.amount(times.count() * EVENTS, "records", RECORD_BYTES).latency(times))
+    let row = Row::new(row, took);
+    Ok(row.amount(times.count() * events, "records", RECORD_BYTES).latency(times))
 }
 
 fn on_one_thread<F: Future>(future: F) -> anyhow::Result<F::Output> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
 }
 
-fn input(stage: &Stage<'_>) -> anyhow::Result<StepInput> {
+fn input(stage: &Stage<'_>, events: u64) -> anyhow::Result<StepInput> {
     let at = TopicPartition { topic: TopicId([1; 16]), partition: Partition(0) };
     let event = |offset| Event {
         input: 0,
@@ -72,7 +75,7 @@ fn input(stage: &Stage<'_>) -> anyhow::Result<StepInput> {
         task: TaskId { deployment: DeploymentId(1), partition: Partition(0) },
         partition: 0,
         attempt: 0,
-        events: (0..EVENTS).map(event).collect(),
+        events: (0..events).map(event).collect(),
         timers: [].into(),
         time: Timestamp(1),
         event_time_watermark_ms: None,

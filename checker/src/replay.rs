@@ -146,6 +146,7 @@ impl Run<'_> {
             task: meta.task,
             generation: meta.generation,
             jumps: row.jumps,
+            known: None,
             from: meta.from,
             to: meta.to,
             positions: meta.positions.clone(),

@@ -192,6 +192,8 @@ pub const GUEST_CPU_DEFAULT: Duration = Duration::from_millis(500);
 pub const GUEST_CPU_MAX: Duration = Duration::from_secs(10);
 /// How often a running guest lets others run, and its deadline is looked at.
 pub const GUEST_TICK: Duration = Duration::from_millis(5);
+/// Ticks without a guest after which none is looked for until the next step begins.
+pub const GUEST_QUIET_TICKS: u32 = 200;
 /// The call stack of an instance, in bytes. (A Rust guest keeps a second one in its linear memory.)
 pub const GUEST_STACK_BYTES: usize = 512 * 1024;
 /// Elements of one table of a component (Python guests need about 50,000).

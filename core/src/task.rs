@@ -4,6 +4,7 @@
 //! place. Nothing of it is ever looked up elsewhere while a step runs.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,10 +13,11 @@ use tidemill_protocol::partitioner::partition_for_key;
 use tidemill_protocol::primitive::Malformed;
 
 use crate::event_time::EventTimeRules;
+use crate::fault::Fault;
 use crate::ids::{DeploymentId, Digest, Generation, ShardId};
 use crate::limits;
 use crate::plugin::GuestLimits;
-use crate::tables::Row;
+use crate::tables::{Key, Row, View};
 use crate::text;
 
 /// A deployment's generation, as all its tasks see it.
@@ -170,6 +172,43 @@ impl TaskSpec {
     /// How many tasks the deployment has: as many as its inputs have partitions.
     pub fn tasks(&self) -> u32 {
         self.dead_letter.shards.len() as u32
+    }
+}
+
+/// A spec, and the row that it was read from: while that row stands, nobody needs to read it again, which takes longer
+/// than all the rest of deciding about a small step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownSpec {
+    row: Bytes,
+    spec: TaskSpec,
+}
+
+impl KnownSpec {
+    /// The spec of a deployment as the tables have it.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the storage, or one that names the damaged row.
+    pub fn read(view: &(impl View + ?Sized), deployment: DeploymentId) -> Result<Option<KnownSpec>, Fault> {
+        let key = Key::Spec(deployment);
+        let Some(row) = view.get(&key.encode())? else { return Ok(None) };
+        let damaged = |malformed| Fault::damaged(format!("{key:?}"), malformed);
+        Ok(Some(KnownSpec { spec: TaskSpec::decode(&row).map_err(damaged)?, row }))
+    }
+
+    /// Whether the tables have it like this.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the storage.
+    pub fn stands(&self, view: &(impl View + ?Sized)) -> Result<bool, Fault> {
+        Ok(view.get(&Key::Spec(self.spec.deployment).encode())?.is_some_and(|row| row == self.row))
+    }
+}
+
+impl Deref for KnownSpec {
+    type Target = TaskSpec;
+
+    fn deref(&self) -> &TaskSpec {
+        &self.spec
     }
 }
 

@@ -171,8 +171,8 @@ impl Broker {
         let deleted = Arc::new(Notify::new());
         let mut shards = Vec::new();
         for number in 0..cluster.shards {
-            let machine =
-                Arc::new(ShardMachine::new(cluster.shards, Arc::new(Notify::new()), deleted.clone()));
+            let (changed, clock) = (Arc::new(Notify::new()), world.clock.clone());
+            let machine = Arc::new(ShardMachine::new(cluster.shards, changed, deleted.clone(), clock));
             let (id, ahead) = (GroupId::Shard(ShardId(number)), Ahead::new(machine.runners.clone()));
             let group = opening.group(id, machine.clone(), ahead, &mut losses).await?;
             shards.push(Shard::new(ShardId(number), group, machine, world.clone()));

@@ -35,7 +35,7 @@ use crate::plugin::{Effects, Emitted, Timer, TimerChange};
 use crate::rows::{LinkRow, PendingRow, TaskRow, TaskStatus};
 use crate::seams::Timestamp;
 use crate::tables::{self, Key, Tables, View};
-use crate::task::{Output, TaskSpec};
+use crate::task::{KnownSpec, Output, TaskSpec};
 use crate::timers::{self, SetBy};
 
 /// In [`Emitted::output`]: the task's dead-letter topic, which a guest cannot name.
@@ -50,6 +50,9 @@ pub struct Proposed<'a> {
     pub generation: Generation,
     /// How often a log start had passed the task when it read what it consumes.
     pub jumps: u32,
+    /// What the task was told, if the caller knows: it need not be read again, unless something else stands in the
+    /// tables.
+    pub known: Option<&'a KnownSpec>,
     /// Where it began to read.
     pub from: Cursor,
     /// Where it is to go on.
@@ -159,8 +162,20 @@ pub fn decide(deciding: &Deciding, proposed: &Proposed) -> Result<Result<Entry, 
         && row.generation == proposed.generation
         && row.jumps == proposed.jumps
         && row.cursor == proposed.from;
-    let spec = tables::read::<TaskSpec>(deciding.head, &Key::Spec(task.deployment))?;
-    let Some(spec) = spec.filter(|_| goes_on) else { return Ok(Err(StepRefused::Fenced)) };
+    if !goes_on {
+        return Ok(Err(StepRefused::Fenced));
+    }
+    let read;
+    let spec: &TaskSpec = match proposed.known {
+        Some(known) if known.deployment == task.deployment && known.stands(deciding.head)? => known,
+        _ => {
+            read = KnownSpec::read(deciding.head, task.deployment)?;
+            match &read {
+                Some(read) => read,
+                None => return Ok(Err(StepRefused::Fenced)),
+            }
+        }
+    };
     for timer in &proposed.fired {
         if !timers::is_set(deciding.head, task, timer)? {
             return Ok(Err(StepRefused::Fenced));
@@ -185,7 +200,7 @@ pub fn decide(deciding: &Deciding, proposed: &Proposed) -> Result<Result<Entry, 
         event_time_watermark_ms: clocks.watermark_ms,
         lineage: Vec::new(),
     };
-    let batches = match derive(&spec, proposed, &derivation) {
+    let batches = match derive(spec, proposed, &derivation) {
         Ok(batches) => batches,
         Err(refused) => return Ok(Err(refused)),
     };

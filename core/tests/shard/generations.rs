@@ -3,16 +3,16 @@
 use bytes::Bytes;
 use tidemill_core::effect::Effect;
 use tidemill_core::event_time::EventTimeRow;
-use tidemill_core::ids::{Generation, LogIndex, ShardId, StepNumber};
+use tidemill_core::ids::{Digest, Generation, LogIndex, ShardId, StepNumber};
 use tidemill_core::plugin::{Effects, Timer, TimerChange, TimerKind};
 use tidemill_core::rows::{Fate, LetterRow, TaskRow, TaskStatus};
 use tidemill_core::seams::Timestamp;
 use tidemill_core::shard::control::Control;
 use tidemill_core::shard::produce::{Produced, Verdict};
 use tidemill_core::shard::ship::{Reception, Shipment};
-use tidemill_core::shard::step::{Proposed, Source, StepRefused, TaskState};
+use tidemill_core::shard::step::{self, Proposed, Source, StepRefused, TaskState};
 use tidemill_core::tables::{self, Key, MemoryTables, View};
-use tidemill_core::task::TaskSpec;
+use tidemill_core::task::{KnownSpec, TaskSpec};
 use tidemill_protocol::ids::Offset;
 
 use crate::mill::*;
@@ -50,6 +50,23 @@ fn timers_and_clocks(tables: &MemoryTables) -> (usize, bool) {
 
 fn anew(generation: u32, restarted: u32, emptied: u32) -> TaskSpec {
     TaskSpec { restarted: Generation(restarted), emptied: Generation(emptied), ..spec(generation) }
+}
+
+#[test]
+fn what_the_caller_knows_counts_only_while_it_stands() {
+    let mut mill = Mill::holding(&[ORDERS, at(2, 0), at(3, 0)]);
+    start(&mut mill, 1);
+    let old = KnownSpec::read(&mill.applied, TASK.deployment).unwrap().unwrap();
+    start_as(&mut mill, TaskSpec { digest: Digest([8; 32]), ..spec(2) });
+    let new = KnownSpec::read(&mill.applied, TASK.deployment).unwrap().unwrap();
+    assert!(!old.stands(&mill.applied).unwrap() && new.stands(&mill.applied).unwrap());
+    let sources = [source(0)];
+    let decided = |known| {
+        let step = Proposed { known, ..step(2, &sources, 0) };
+        mill.decide(|deciding| step::decide(deciding, &step)).unwrap().unwrap().encode()
+    };
+    assert_eq!(decided(None), decided(Some(&new)));
+    assert_eq!(decided(None), decided(Some(&old)), "the one in the tables counts, with its component");
 }
 
 #[test]

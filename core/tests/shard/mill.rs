@@ -222,6 +222,7 @@ pub fn proposed(sources: &[Source], from: u64, effects: Effects) -> Proposed<'_>
         task: TASK,
         generation: Generation(1),
         jumps: 0,
+        known: None,
         from: cursor(from),
         to: cursor(from + 1),
         positions: vec![Offset(from + 1)],

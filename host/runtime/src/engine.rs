@@ -20,6 +20,7 @@ use wasmtime::{
 };
 
 use crate::abi;
+use crate::activity::Activity;
 use crate::step::Step;
 
 /// How a guest's use of the processor is counted.
@@ -93,6 +94,7 @@ pub struct Runtime {
     /// One permit for each linear memory of the pool.
     pub(crate) room: Arc<Semaphore>,
     pub(crate) metering: Metering,
+    pub(crate) activity: Arc<Activity>,
 }
 
 impl Runtime {
@@ -115,20 +117,31 @@ impl Runtime {
         let mut linker = Linker::new(&engine);
         abi::link(&mut linker).expect("the contract's functions are linked once, each under its own name");
         let room = Arc::new(Semaphore::new(instances as usize));
-        Ok(Runtime { engine, linker: Arc::new(linker), room, metering: code.metering })
+        let activity = Arc::default();
+        Ok(Runtime { engine, linker: Arc::new(linker), room, metering: code.metering, activity })
     }
 
-    /// The ticker: at each tick the guests that run look at their deadlines, and let others run. It ends when this
-    /// runtime, its clones and its plugins are gone, and at once where [`Metering::Fuel`] needs none.
+    /// The ticker: at each tick the guests that run look at their deadlines, and let others run. It rests while there
+    /// are none. It ends when this runtime and its clones are gone, at once where [`Metering::Fuel`] needs none.
     ///
     /// It must not share its thread with guests, since one that loops would keep it from ticking.
     pub fn tick(&self, clock: Arc<dyn Clock>) -> impl Future<Output = ()> + Send + 'static {
         let engine = (self.metering == Metering::Epoch).then(|| self.engine.weak());
+        let activity = Arc::downgrade(&self.activity);
         async move {
+            let mut quiet = 0;
             while let Some(engine) = engine.as_ref().and_then(wasmtime::EngineWeak::upgrade) {
                 engine.increment_epoch();
                 drop(engine);
                 clock.sleep(limits::GUEST_TICK).await;
+                let Some(there) = activity.upgrade() else { return };
+                quiet = if there.was_quiet() { quiet + 1 } else { 0 };
+                if quiet >= limits::GUEST_QUIET_TICKS {
+                    let begins = there.rest();
+                    drop(there);
+                    begins.await;
+                    quiet = 0;
+                }
             }
         }
     }

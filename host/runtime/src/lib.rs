@@ -26,6 +26,7 @@
 //!   to the guest, which may go on.
 
 mod abi;
+mod activity;
 mod artifact;
 mod child;
 mod compile;

@@ -95,6 +95,7 @@ impl Runtime {
             "an event is of no input"
         );
         let _room = self.room.acquire_many(plugin.places()).await.expect("the semaphore is never closed");
+        let _at_work = self.activity.begins();
         let meter = Meter::new(self.metering, input.limits.cpu_ms);
         let mut store = Store::new(&self.engine, Step::new(input, plugin.has_wasi()));
         store.limiter(|step| &mut step.limiter);

@@ -6,34 +6,48 @@
 //! shipped before it is committed: those who wait for that are told by [`super::waiters`].
 //!
 //! A task is *awake* from the moment at which something is readable that it reads, until it has read all of it. While
-//! any is, or a step is on its way into the log, the log's writer waits a little before it takes the next turn.
+//! any is, or a step is on its way into the log, the log's writer may wait a little before it takes the next turn: where
+//! the end is near, by how long such stretches took lately. A long chain thus goes on while turns are written, and its
+//! end waits for no turn that began just before it.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tidemill_core::entry::EntryKind;
-use tidemill_core::seams::BoxFuture;
+use tidemill_core::seams::{BoxFuture, Clock};
 use tidemill_protocol::ids::TopicPartition;
 use tidemill_storage::log::{LogEntry, Payload, RunsAhead};
 use tokio::sync::Notify;
 
 /// All tasks of one shard.
-#[derive(Debug, Default)]
 pub struct Runners {
     places: Mutex<BTreeMap<TopicPartition, Vec<Arc<Awake>>>>,
     busy: Arc<Busy>,
 }
 
 /// What is about to follow from what was appended.
-#[derive(Debug, Default)]
 struct Busy {
     /// Tasks that are awake.
     awake: AtomicUsize,
     /// Steps that were handed to Raft and are not in the log yet.
     on_their_way: AtomicUsize,
     settled: Notify,
+    clock: Arc<dyn Clock>,
+    stretch: Mutex<Stretch>,
+}
+
+/// How long something is about to follow, once it is.
+#[derive(Debug, Default)]
+struct Stretch {
+    /// Since when that is so.
+    since: Option<Duration>,
+    /// What it took lately, on average.
+    usual: Duration,
 }
 
 /// A task, as the log knows it.
@@ -54,6 +68,18 @@ pub struct Runner {
 }
 
 impl Runners {
+    /// No tasks yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Runners {
+        let busy = Busy {
+            awake: AtomicUsize::new(0),
+            on_their_way: AtomicUsize::new(0),
+            settled: Notify::new(),
+            clock,
+            stretch: Mutex::default(),
+        };
+        Runners { places: Mutex::default(), busy: Arc::new(busy) }
+    }
+
     /// A task that reads these partitions. It is awake.
     pub fn runner(self: &Arc<Self>, places: &[TopicPartition]) -> Runner {
         let task = Arc::new(Awake { may_have_letters: AtomicBool::new(true), ..Awake::default() });
@@ -93,9 +119,15 @@ impl Runners {
 
     fn wake(&self, task: &Awake) {
         if !task.is_awake.swap(true, Ordering::AcqRel) {
-            self.busy.awake.fetch_add(1, Ordering::AcqRel);
+            self.busy.one_is_awake();
         }
         task.notify.notify_one();
+    }
+}
+
+impl std::fmt::Debug for Runners {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runners").field("settled", &self.busy.is_settled()).finish_non_exhaustive()
     }
 }
 
@@ -117,8 +149,8 @@ impl RunsAhead for Runners {
         entries.iter().filter(is_step).for_each(|_| self.step_is_there());
     }
 
-    fn settled(&self) -> Option<BoxFuture<()>> {
-        if self.busy.is_settled() {
+    fn settled(&self, within: Duration) -> Option<BoxFuture<()>> {
+        if self.busy.is_settled() || self.busy.left() > within {
             return None;
         }
         let busy = self.busy.clone();
@@ -139,9 +171,35 @@ impl Busy {
         self.awake.load(Ordering::Acquire) == 0 && self.on_their_way.load(Ordering::Acquire) == 0
     }
 
+    fn one_is_awake(&self) {
+        if self.awake.fetch_add(1, Ordering::AcqRel) == 0 {
+            let mut stretch = self.stretch.lock();
+            if stretch.since.is_none() {
+                stretch.since = Some(self.clock.monotonic());
+            }
+        }
+    }
+
     fn tell_if_settled(&self) {
         if self.is_settled() {
+            self.stretch.lock().ends(self.clock.monotonic());
             self.settled.notify_waiters();
+        }
+    }
+
+    /// How long it is still likely to take until all is settled; for ever, when it takes much longer than usual.
+    fn left(&self) -> Duration {
+        let stretch = self.stretch.lock();
+        let Some(since) = stretch.since else { return Duration::ZERO };
+        let lasts = self.clock.monotonic().saturating_sub(since);
+        if lasts > 2 * stretch.usual { Duration::MAX } else { stretch.usual.saturating_sub(lasts) }
+    }
+}
+
+impl Stretch {
+    fn ends(&mut self, now: Duration) {
+        if let Some(since) = self.since.take() {
+            self.usual = (self.usual * 3 + now.saturating_sub(since)) / 4;
         }
     }
 }
@@ -164,10 +222,14 @@ impl Runner {
 
     /// The task waits for something; nothing follows from it meanwhile.
     pub async fn aside<T>(&self, waits: impl Future<Output = T>) -> T {
+        let mut waits = pin!(waits);
+        if let Some(came) = (&mut waits).now_or_never() {
+            return came;
+        }
         self.sleep();
         let came = waits.await;
         if !self.task.is_awake.swap(true, Ordering::AcqRel) {
-            self.runners.busy.awake.fetch_add(1, Ordering::AcqRel);
+            self.runners.busy.one_is_awake();
         }
         came
     }
@@ -198,8 +260,9 @@ impl Drop for Runner {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
     use bytes::Bytes;
-    use futures_util::FutureExt;
     use tidemill_core::entry::{Entry, PlacedBatch};
     use tidemill_core::ids::{LogIndex, Term};
     use tidemill_core::seams::Timestamp;
@@ -207,6 +270,24 @@ mod tests {
     use tidemill_storage::log::{EncodedEntry, LogId};
 
     use super::*;
+
+    /// A clock whose hand the test moves, in microseconds.
+    #[derive(Debug, Default)]
+    struct Hand(AtomicU64);
+
+    impl Clock for Hand {
+        fn now(&self) -> Timestamp {
+            Timestamp(0)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_micros(self.0.load(Ordering::Relaxed))
+        }
+
+        fn sleep(&self, _: Duration) -> BoxFuture<()> {
+            Box::pin(std::future::pending())
+        }
+    }
 
     const HERE: TopicPartition = TopicPartition { topic: TopicId([1; 16]), partition: Partition(0) };
 
@@ -219,27 +300,59 @@ mod tests {
 
     #[test]
     fn the_writer_waits_for_who_reads_what_was_appended_and_for_nobody_else() {
-        let runners = Arc::new(Runners::default());
+        let runners = Arc::new(Runners::new(Arc::new(Hand::default())));
+        let settled = || runners.settled(Duration::MAX);
         let runner = runners.runner(&[HERE]);
         assert!(runner.more().now_or_never().is_some(), "it begins by looking");
         assert!(runner.more().now_or_never().is_none());
-        assert!(runners.settled().is_none());
+        assert!(settled().is_none());
         runners.readable(&[entry(EntryKind::Produce, TopicPartition { partition: Partition(1), ..HERE })]);
-        assert!(runners.settled().is_none(), "nobody reads that");
+        assert!(settled().is_none(), "nobody reads that");
 
         runners.readable(&[entry(EntryKind::Produce, HERE)]);
-        let mut settled = runners.settled().unwrap();
+        let mut settles = settled().unwrap();
         assert!(runner.more().now_or_never().is_some());
         runners.sends_step();
         assert!(runner.more().now_or_never().is_none());
-        assert!((&mut settled).now_or_never().is_none(), "a step is on its way");
+        assert!((&mut settles).now_or_never().is_none(), "a step is on its way");
         let step = entry(EntryKind::Step, TopicPartition { partition: Partition(1), ..HERE });
         runners.readable(std::slice::from_ref(&step));
-        assert!((&mut settled).now_or_never().is_none(), "it can be read, and is not there yet");
+        assert!((&mut settles).now_or_never().is_none(), "it can be read, and is not there yet");
         runners.appended(&[step]);
-        assert!(settled.now_or_never().is_some());
+        assert!(settles.now_or_never().is_some());
         drop(runner);
         runners.readable(&[entry(EntryKind::Produce, HERE)]);
-        assert!(runners.settled().is_none());
+        assert!(settled().is_none());
+    }
+
+    #[test]
+    fn the_writer_waits_when_the_end_is_near() {
+        let clock = Arc::new(Hand::default());
+        let runners = Arc::new(Runners::new(clock.clone()));
+        let runner = runners.runner(&[HERE]);
+        let at = |us| clock.0.store(us, Ordering::Relaxed);
+        let ends_at = |us| {
+            at(us);
+            assert!(runner.more().now_or_never().is_some());
+            assert!(runner.more().now_or_never().is_none());
+        };
+        let waits = |us| runners.settled(Duration::from_micros(us)).is_some();
+        ends_at(0);
+        // So long does it take from now on.
+        for chain in 1..50 {
+            at(chain * 10_000);
+            runners.readable(&[entry(EntryKind::Produce, HERE)]);
+            ends_at(chain * 10_000 + 600);
+        }
+        at(1_000_000);
+        runners.readable(&[entry(EntryKind::Produce, HERE)]);
+        assert!(!waits(100), "it takes longer than that");
+        assert!(waits(1_000));
+        at(1_000_550);
+        assert!(waits(100), "most of it is over");
+        at(1_000_900);
+        assert!(waits(100), "it may end at any moment");
+        at(1_001_300);
+        assert!(!waits(100), "nobody knows when");
     }
 }

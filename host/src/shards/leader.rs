@@ -3,6 +3,8 @@
 //! A decision and the handing over of its entry to Raft happen under one lock, so that entries lie in the log in
 //! the order in which they were decided. The lock is not held while anything is written.
 
+use std::collections::BTreeMap;
+
 use parking_lot::Mutex;
 use tidemill_core::entry::Entry;
 use tidemill_core::fault::Fault;
@@ -16,13 +18,17 @@ use tidemill_storage::group::{Group, ProposeError};
 use tokio::sync::watch;
 
 /// A leader in one term.
-#[derive(Debug)]
 pub struct Leader {
     term: Term,
     order: tokio::sync::Mutex<()>,
     head: Mutex<Head>,
     settled: watch::Sender<Proposal>,
+    /// Who is called when which proposal is applied; none once the term is over.
+    calls: Mutex<Option<BTreeMap<Proposal, Call>>>,
 }
+
+/// What is done once a proposal is applied. It must not wait for anything.
+type Call = Box<dyn FnOnce() + Send>;
 
 /// Why nothing was proposed, or why nobody knows whether it was committed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -55,12 +61,16 @@ impl From<ProposeError> for Refused {
 
 /// A proposal on its way: wait for it to know that it is committed and applied.
 #[derive(Debug)]
-pub struct Commit(Waiting);
+pub struct Commit {
+    /// The last proposal that it is about.
+    number: Proposal,
+    waiting: Waiting,
+}
 
 #[derive(Debug)]
 enum Waiting {
     Entry(tidemill_storage::group::Proposal),
-    Earlier(Proposal, watch::Receiver<Proposal>),
+    Earlier(watch::Receiver<Proposal>),
 }
 
 impl Commit {
@@ -69,10 +79,10 @@ impl Commit {
     /// # Errors
     /// [`Refused`] when that is not known, or never will be.
     pub async fn applied(self) -> Result<Option<LogIndex>, Refused> {
-        match self.0 {
+        match self.waiting {
             Waiting::Entry(proposal) => Ok(Some(proposal.await?)),
-            Waiting::Earlier(last, mut settled) => {
-                settled.wait_for(|settled| *settled >= last).await.map_err(|_| Refused::Unknown)?;
+            Waiting::Earlier(mut settled) => {
+                settled.wait_for(|settled| *settled >= self.number).await.map_err(|_| Refused::Unknown)?;
                 Ok(None)
             }
         }
@@ -87,6 +97,7 @@ impl Leader {
             order: tokio::sync::Mutex::new(()),
             head: Mutex::default(),
             settled: watch::Sender::new(0),
+            calls: Mutex::new(Some(BTreeMap::new())),
         }
     }
 
@@ -99,8 +110,33 @@ impl Leader {
     pub fn settle(&self, applied: u64) {
         if applied > 0 {
             self.settled.send_modify(|settled| *settled += applied);
-            self.head.lock().settle(*self.settled.borrow());
+            let settled = *self.settled.borrow();
+            self.head.lock().settle(settled);
+            let due = self.calls.lock().as_mut().map(|calls| {
+                let later = calls.split_off(&(settled + 1));
+                std::mem::replace(calls, later)
+            });
+            due.into_iter().flatten().for_each(|(_, call)| call());
         }
+    }
+
+    /// Calls this once the proposal is applied, on the thread that applies it; never, if the term ends before that is
+    /// known. A task that waits for each proposal would cost a small step as much as the rest of its way.
+    pub fn when_applied(&self, commit: &Commit, call: impl FnOnce() + Send + 'static) {
+        let mut calls = self.calls.lock();
+        if *self.settled.borrow() >= commit.number {
+            drop(calls);
+            return call();
+        }
+        if let Some(calls) = &mut *calls {
+            calls.insert(commit.number, Box::new(call));
+        }
+    }
+
+    /// The term is over: who waits to be called is forgotten.
+    pub fn ends(&self) {
+        let calls = self.calls.lock().take();
+        drop(calls);
     }
 
     /// Looks at the head state.
@@ -126,8 +162,8 @@ impl Leader {
             let head = self.head.lock();
             let (answer, entry) = decide(&Deciding { head: &head.over(&applied), now, term: self.term })?;
             let Some(entry) = entry else {
-                let earlier = Waiting::Earlier(head.last(), self.settled.subscribe());
-                return Ok((answer, Commit(earlier)));
+                let waiting = Waiting::Earlier(self.settled.subscribe());
+                return Ok((answer, Commit { number: head.last(), waiting }));
             };
             // Now, because it may be applied as soon as Raft has it, and the tables then show it already.
             let draft = draft(&head, &applied, &entry)?;
@@ -137,13 +173,48 @@ impl Leader {
         // decision falls between the two: that is what the order is for.
         let proposal = group.propose(self.term, entry).await?;
         let mut head = self.head.lock();
-        head.fold(draft);
+        let number = head.fold(draft);
         head.settle(*self.settled.borrow());
-        Ok((answer, Commit(Waiting::Entry(proposal))))
+        Ok((answer, Commit { number, waiting: Waiting::Entry(proposal) }))
+    }
+}
+
+impl std::fmt::Debug for Leader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leader").field("term", &self.term).finish_non_exhaustive()
     }
 }
 
 fn draft(head: &Head, applied: &dyn View, entry: &Entry) -> Result<Draft, Fault> {
     let unknown = LogIndex(u64::MAX);
     head.draft(applied, |tables| shard::apply(tables, unknown, entry, &mut Vec::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn who_waits_is_called_in_order_or_never() {
+        let (leader, called) = (Leader::new(Term(1)), Arc::new(Mutex::new(Vec::new())));
+        let waits = |number| {
+            let (called, waiting) = (called.clone(), Waiting::Earlier(leader.settled.subscribe()));
+            leader.when_applied(&Commit { number, waiting }, move || called.lock().push(number));
+        };
+        [2, 1, 3, 4].into_iter().for_each(waits);
+        assert!(called.lock().is_empty());
+        leader.settle(2);
+        assert_eq!(*called.lock(), [1, 2]);
+        waits(2);
+        assert_eq!(*called.lock(), [1, 2, 2], "it is applied already");
+        leader.settle(1);
+        assert_eq!(*called.lock(), [1, 2, 2, 3]);
+        leader.ends();
+        waits(5);
+        leader.settle(9);
+        assert_eq!(*called.lock(), [1, 2, 2, 3], "the term is over");
+        assert_eq!(Arc::strong_count(&called), 1, "nobody is waited for any more");
+    }
 }

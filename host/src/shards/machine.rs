@@ -8,6 +8,7 @@ use tidemill_core::effect::Effect;
 use tidemill_core::entry::Entry;
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{LogIndex, ShardId, TaskId};
+use tidemill_core::seams::Clock;
 use tidemill_core::shard;
 use tidemill_core::tables::Tables;
 use tidemill_storage::group::Machine;
@@ -38,10 +39,15 @@ pub struct ShardMachine {
 
 impl ShardMachine {
     /// The machine of one of `shards` shards.
-    pub fn new(shards: u16, tasks_changed: Arc<Notify>, deleted: Arc<Notify>) -> ShardMachine {
+    pub fn new(
+        shards: u16,
+        tasks_changed: Arc<Notify>,
+        deleted: Arc<Notify>,
+        clock: Arc<dyn Clock>,
+    ) -> ShardMachine {
         ShardMachine {
             waiters: Arc::default(),
-            runners: Arc::default(),
+            runners: Arc::new(Runners::new(clock)),
             to_ship: (0..shards).map(|_| Notify::new()).collect(),
             tasks_changed,
             deleted,

@@ -45,7 +45,8 @@ impl Shard {
             let now = *leadership.borrow_and_update();
             let leader = (now.role == Role::Leader).then(|| Arc::new(Leader::new(now.term)));
             let leads = leader.is_some();
-            *self.machine.leader.lock() = leader;
+            let before = std::mem::replace(&mut *self.machine.leader.lock(), leader);
+            before.inspect(|before| before.ends());
             self.machine.runners.forget_steps();
             if leads {
                 tracing::info!(shard = self.id.0, term = now.term.0, "leads");
@@ -53,7 +54,8 @@ impl Shard {
                 self.machine.to_ship.iter().for_each(|notify| notify.notify_one());
             }
             if leadership.changed().await.is_err() {
-                *self.machine.leader.lock() = None;
+                let last = self.machine.leader.lock().take();
+                last.inspect(|last| last.ends());
                 return;
             }
         }

@@ -36,8 +36,8 @@ use tidemill_core::ids::{DeploymentId, TaskId, Term};
 use tidemill_core::limits;
 use tidemill_core::rows::{TaskRow, TaskStatus};
 use tidemill_core::seams::World;
-use tidemill_core::tables::{self, Key, Row, View, end_of_prefix};
-use tidemill_core::task::TaskSpec;
+use tidemill_core::tables::{Key, Row, View, end_of_prefix};
+use tidemill_core::task::KnownSpec;
 use tokio::sync::Semaphore;
 
 use crate::components::Components;
@@ -116,7 +116,7 @@ impl Tasks {
                 report.enter(turn, phase, &row.reason);
                 running.remove(&task);
             } else if running.get(&task) != Some(&identity) {
-                let spec = tables::read::<TaskSpec>(&applied, &Key::Spec(task.deployment))?;
+                let spec = KnownSpec::read(&applied, task.deployment)?;
                 let spec = spec.ok_or_else(|| Fault::damaged("a task", "it has no spec"))?;
                 running.insert(task, identity);
                 report.enter(turn, Phase::Starting, "");

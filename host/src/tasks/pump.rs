@@ -30,7 +30,7 @@ use tidemill_core::shard::control::Control;
 use tidemill_core::shard::step::{self, Outcome, Proposed, Source, StepRefused};
 use tidemill_core::shard::{Deciding, behind, letters};
 use tidemill_core::tables::{self, Key, View};
-use tidemill_core::task::{AfterAttempts, TaskSpec};
+use tidemill_core::task::{AfterAttempts, KnownSpec, TaskSpec};
 use tidemill_protocol::ids::Offset;
 use tidemill_runtime::{GuestFailure, Plugin, StepInput, StepOutcome};
 use tokio::sync::{Semaphore, oneshot};
@@ -76,7 +76,7 @@ pub struct Pump {
     /// The task.
     pub task: TaskId,
     /// What it is told.
-    pub spec: Arc<TaskSpec>,
+    pub spec: Arc<KnownSpec>,
     /// How often a log start had passed the task when this was made.
     pub jumps: u32,
     /// Whether there may be timers to look for: true at first.
@@ -467,6 +467,7 @@ impl Pump {
             task: self.task,
             generation: self.spec.generation,
             jumps: self.jumps,
+            known: Some(&self.spec),
             from: row.cursor,
             to,
             positions,
@@ -506,14 +507,11 @@ impl Pump {
         };
         if runs_ahead {
             let (report, metrics, spec) = (self.report.clone(), self.metrics.clone(), self.spec.clone());
-            let counts = async move {
-                // If it is lost, there is nothing to count, and the next proposal says so.
-                if commit.applied().await.is_ok() {
-                    made.count(&report, &metrics, &spec);
-                }
+            // If it is lost, there is nothing to count, and the next proposal says so.
+            self.leader.when_applied(&commit, move || {
+                made.count(&report, &metrics, &spec);
                 drop(room);
-            };
-            self.world.spawner.task("step on its way", Box::pin(counts));
+            });
         } else {
             self.runner.aside(commit.applied()).await?;
             made.count(&self.report, &self.metrics, &self.spec);

@@ -132,7 +132,6 @@ impl GroupLog {
             mark: opened.mark,
             turn: opened.turn,
             turn_time: Duration::ZERO,
-            in_vain: 0,
         };
         world.spawner.thread(format!("{name}-writer"), Box::pin(writer.run()));
         world.spawner.thread(format!("{name}-sealer"), Box::pin(sealer::run(shared.clone())));

@@ -88,8 +88,9 @@ pub trait RunsAhead: Send + Sync {
     /// These entries were appended; they could be read before. As [`RunsAhead::readable`].
     fn appended(&self, entries: &[LogEntry]);
 
-    /// Ready once nothing more is about to follow from what was appended so far; `None` when that is so already.
-    fn settled(&self) -> Option<BoxFuture<()>>;
+    /// Ready once nothing more is about to follow from what was appended so far; `None` when that is so already, or is not
+    /// to be expected within this time.
+    fn settled(&self, within: Duration) -> Option<BoxFuture<()>>;
 }
 
 /// Who runs ahead of the disk, if anybody does.
@@ -114,8 +115,8 @@ impl Ahead {
         }
     }
 
-    pub(super) fn settled(&self) -> Option<BoxFuture<()>> {
-        self.0.as_ref()?.settled()
+    pub(super) fn settled(&self, within: Duration) -> Option<BoxFuture<()>> {
+        self.0.as_ref()?.settled(within)
     }
 }
 

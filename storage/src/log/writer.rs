@@ -37,9 +37,6 @@ const EARLY_BY_TURNS: usize = 16;
 const AHEAD_SHARE: u32 = 4;
 /// How often it looks at most whether they are done.
 const AHEAD_LOOKS_MAX: usize = 1_000;
-/// For how many turns it does not wait again, once it waited in vain. Where a sync takes no longer than a step, waiting was
-/// measured to cost a hop 7 %; where it takes long, all of a chain comes into one turn.
-const AHEAD_REST_TURNS: u32 = 16;
 
 /// The writer's own.
 pub(super) struct Writer {
@@ -50,8 +47,6 @@ pub(super) struct Writer {
     pub(super) turn: u64,
     /// What a turn took lately, on average.
     pub(super) turn_time: Duration,
-    /// For how many turns it does not wait for those who run ahead.
-    pub(super) in_vain: u32,
 }
 
 impl Writer {
@@ -98,18 +93,13 @@ impl Writer {
         shared.closed.send_replace(Some(result));
     }
 
-    /// Lets what is about to follow from the next turn come into it, so that a chain of tasks costs one sync; for a
-    /// fraction of what a turn takes, not at all when nothing follows, and seldom where it does not come in time.
+    /// Lets what is about to follow from the next turn come into it, so that a chain of tasks does not end just behind a
+    /// turn; for a fraction of what a turn takes, and not at all when nothing follows, or it is not expected in time.
     async fn wait_for_who_runs_ahead(&mut self) {
         let holds_entries = matches!(self.shared.memory().queue.front(), Some(Work::Append { .. }));
-        let Some(mut settled) = holds_entries.then(|| self.shared.options.ahead.settled()).flatten() else {
-            return;
-        };
-        if self.in_vain > 0 {
-            self.in_vain -= 1;
-            return;
-        }
         let (clock, patience) = (&self.shared.clock, self.turn_time / AHEAD_SHARE);
+        let settled = holds_entries.then(|| self.shared.options.ahead.settled(patience)).flatten();
+        let Some(mut settled) = settled else { return };
         let start = clock.monotonic();
         // Timers are too coarse for this. A clock that stands still, as a simulated one may, ends it, too.
         for _ in 0..AHEAD_LOOKS_MAX {
@@ -121,7 +111,6 @@ impl Writer {
             }
             tokio::task::yield_now().await;
         }
-        self.in_vain = AHEAD_REST_TURNS;
     }
 
     /// The mistake that is planted for tests: those who wait are told before anything is durable, and have time to act on

@@ -342,6 +342,7 @@ impl Trial {
             task,
             generation: self.spec.generation,
             jumps: row.jumps,
+            known: None,
             from: row.cursor,
             to,
             positions,
