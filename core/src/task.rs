@@ -11,6 +11,7 @@ use tidemill_protocol::ids::{Partition, TopicId, TopicPartition};
 use tidemill_protocol::partitioner::partition_for_key;
 use tidemill_protocol::primitive::Malformed;
 
+use crate::bundle::Grant;
 use crate::event_time::EventTimeRules;
 use crate::ids::{DeploymentId, Digest, Generation, ShardId};
 use crate::limits;
@@ -59,6 +60,9 @@ pub struct TaskSpec {
     /// The last generation that began with an empty state; what older ones kept is removed for it.
     #[serde(default)]
     pub emptied: Generation,
+    /// The files that the guest may read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bundles: Vec<Grant>,
 }
 
 /// A topic that a task reads.

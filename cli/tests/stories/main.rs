@@ -7,6 +7,7 @@
 
 mod author;
 mod backup;
+mod bundles;
 mod certificates;
 mod debugging;
 mod doctor;
