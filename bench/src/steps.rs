@@ -82,6 +82,7 @@ fn input(stage: &Stage<'_>, events: u64) -> anyhow::Result<StepInput> {
         inputs: [TopicName::new("in")?].into(),
         outputs: [TopicName::new("out")?].into(),
         config: Arc::new(BTreeMap::from([("to".to_owned(), "out".to_owned())])),
+        files: [].into(),
         limits: GuestLimits::default(),
         state: Arc::new(NoState),
     })

@@ -13,6 +13,7 @@ use tidemill_core::shard;
 use tidemill_core::shard::control::{self, Control};
 use tidemill_core::shard::step;
 use tidemill_core::tables::MemoryTables;
+use tidemill_core::task::TaskSpec;
 use tidemill_protocol::batch::{self, BatchHeader, BatchLimits};
 use tidemill_protocol::ids::TopicPartition;
 
@@ -131,8 +132,11 @@ fn keep(ledger: &mut Ledger, entry: &Entry) {
     }
 }
 
-/// The components that took steps.
-pub(crate) fn components(history: &History) -> Result<Vec<Digest>, Violation> {
+/// What was deployed for its steps: whatever `named` finds in the specs of its tasks.
+pub(crate) fn deployed(
+    history: &History,
+    named: impl Fn(&TaskSpec) -> Vec<Digest>,
+) -> Result<Vec<Digest>, Violation> {
     let mut digests = Vec::new();
     for (shard, log) in &history.shards {
         for logged in log {
@@ -142,7 +146,7 @@ pub(crate) fn components(history: &History) -> Result<Vec<Digest>, Violation> {
             if entry.kind == EntryKind::Control
                 && let Control::StartTasks { spec, .. } = control::command(&entry).map_err(wrong)?
             {
-                digests.push(spec.digest);
+                digests.extend(named(&spec));
             }
         }
     }

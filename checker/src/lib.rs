@@ -37,7 +37,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use tidemill_core::ids::Digest;
-use tidemill_runtime::{Plugin, Runtime};
+use tidemill_runtime::{Bundle, Plugin, Runtime};
 
 pub use history::{History, Logged};
 pub use records::{Told, latencies_ms, records};
@@ -49,6 +49,8 @@ pub struct Scratch {
     pub runtime: Runtime,
     /// The components that took steps.
     pub plugins: BTreeMap<Digest, Plugin>,
+    /// The files that they could read.
+    pub bundles: BTreeMap<Digest, Bundle>,
 }
 
 /// Checks a history.
@@ -69,5 +71,13 @@ pub async fn check(history: &History, scratch: &Scratch) -> Report {
 /// # Errors
 /// The [`Violation`] of an entry that cannot be read.
 pub fn components(history: &History) -> Result<Vec<Digest>, Violation> {
-    ledger::components(history)
+    ledger::deployed(history, |spec| vec![spec.digest])
+}
+
+/// The bundles that a history's steps could read: what [`Scratch::bundles`] must hold.
+///
+/// # Errors
+/// The [`Violation`] of an entry that cannot be read.
+pub fn bundles(history: &History) -> Result<Vec<Digest>, Violation> {
+    ledger::deployed(history, |spec| spec.bundles.iter().map(|grant| grant.digest).collect())
 }

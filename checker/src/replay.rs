@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidemill_core::bundle::Grant;
 use tidemill_core::entry::Entry;
 use tidemill_core::event_time::EventTimeRow;
 use tidemill_core::fault::Fault;
@@ -20,7 +21,7 @@ use tidemill_core::task::TaskSpec;
 use tidemill_core::timers::{self, SetBy};
 use tidemill_protocol::batch;
 use tidemill_protocol::ids::{Offset, Position, TopicName, TopicPartition};
-use tidemill_runtime::StepInput;
+use tidemill_runtime::{Mounted, StepInput};
 
 use crate::Scratch;
 use crate::history::Logged;
@@ -137,6 +138,7 @@ impl Run<'_> {
             inputs: names(spec.inputs.iter().map(|input| input.name.clone()).collect())?,
             outputs: names(spec.outputs.iter().map(|output| output.name.clone()).collect())?,
             config: Arc::new(spec.config.clone()),
+            files: files(&spec, scratch)?,
             limits: GuestLimits { ..spec.limits.clone() },
             state: Arc::new(Folded { task: meta.task, tables: self.tables.clone() }),
         };
@@ -225,6 +227,16 @@ impl Run<'_> {
             _ => Err("the dead letter is not the record that it consumed".into()),
         }
     }
+}
+
+/// The files that the steps of a task may read.
+fn files(spec: &TaskSpec, scratch: &Scratch) -> Result<Arc<[Mounted]>, String> {
+    let mounted = |grant: &Grant| {
+        let bundle = scratch.bundles.get(&grant.digest).cloned();
+        let bundle = bundle.ok_or_else(|| format!("bundle {} is not here", grant.digest))?;
+        Ok(Mounted { at: grant.mount.clone(), bundle })
+    };
+    spec.bundles.iter().map(mounted).collect()
 }
 
 fn difference(again: &Entry, logged: &Entry) -> String {

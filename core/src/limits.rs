@@ -55,7 +55,7 @@ pub const ADMIN_HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
 pub const ADMIN_DOCUMENT_BYTES_MAX: usize = MIB;
 /// How long such a document may take to come in.
 pub const ADMIN_DOCUMENT_WAIT_MAX: Duration = Duration::from_secs(30);
-/// How long a component may take to come in.
+/// How long a component, or a bundle, may take to come in.
 pub const ADMIN_COMPONENT_WAIT_MAX: Duration = Duration::from_secs(300);
 /// A client that has sent part of a frame and is silent for so long gets its stream ended.
 pub const FRAME_SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -151,6 +151,18 @@ pub const MANIFEST_BYTES_MAX: usize = 64 * 1024;
 pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
 /// Topics that a plugin subscribes to, or may publish to.
 pub const PLUGIN_TOPICS_MAX: usize = 16;
+/// Bundles of a plugin.
+pub const BUNDLES_MAX: usize = 8;
+/// The archive of a bundle: as much as a component.
+pub const BUNDLE_BYTES_MAX: usize = 64 * MIB;
+/// Files of a bundle.
+pub const BUNDLE_FILES_MAX: usize = 4_096;
+/// The path of a file within its bundle, in bytes; and where a bundle is mounted.
+pub const BUNDLE_PATH_BYTES_MAX: usize = 255;
+/// Files, folders and streams of bundles that a guest may hold open at once.
+pub const GUEST_FILES_OPEN_MAX: usize = 64;
+/// Bytes of a file that a guest reads at once.
+pub const GUEST_FILE_READ_BYTES_MAX: usize = 64 * 1024;
 /// Steps of one task that may be on their way to the disk while it takes the next.
 pub const STEPS_AHEAD_MAX: usize = 64;
 /// Timers of a task that are counted when people ask how many there are.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidemill_protocol::ids::TopicName;
 
+use crate::bundle::{self, Bundle, Grant};
 use crate::event_time::EventTimeRules;
 use crate::limits;
 use crate::plugin::GuestLimits;
@@ -48,6 +49,9 @@ pub struct Manifest {
     /// Cycles that it is meant to be part of.
     #[serde(default)]
     pub cycle: Vec<Cycle>,
+    /// Folders that its guests may read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bundle: Vec<Bundle>,
 }
 
 fn first_version() -> u32 {
@@ -127,6 +131,7 @@ impl Manifest {
             seen.push((key, topic));
         }
         self.check_limits(&mut wrong);
+        bundle::check(&self.bundle, &mut wrong);
         if self.reads_state_versions.len() > limits::STATE_VERSIONS_MAX {
             let (count, most) = (self.reads_state_versions.len(), limits::STATE_VERSIONS_MAX);
             wrong("reads-state-versions", format!("{count} versions, and at most {most} are possible"));
@@ -174,6 +179,14 @@ impl Manifest {
             flatten(key, value, &mut flat)?;
         }
         Ok(flat)
+    }
+
+    /// Its bundles, as tasks are told of them.
+    ///
+    /// # Errors
+    /// [`ManifestError`] for one whose digest is not known yet.
+    pub fn grants(&self) -> Result<Vec<Grant>, ManifestError> {
+        bundle::grants(&self.bundle)
     }
 
     /// Whether it can read state of a version.

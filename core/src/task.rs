@@ -12,6 +12,7 @@ use tidemill_protocol::ids::{Partition, TopicId, TopicPartition};
 use tidemill_protocol::partitioner::partition_for_key;
 use tidemill_protocol::primitive::Malformed;
 
+use crate::bundle::Grant;
 use crate::event_time::EventTimeRules;
 use crate::fault::Fault;
 use crate::ids::{DeploymentId, Digest, Generation, ShardId};
@@ -61,6 +62,9 @@ pub struct TaskSpec {
     /// The last generation that began with an empty state; what older ones kept is removed for it.
     #[serde(default)]
     pub emptied: Generation,
+    /// The files that the guest may read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bundles: Vec<Grant>,
 }
 
 /// A topic that a task reads.

@@ -19,6 +19,7 @@ use tidemill_core::seams::World;
 use tidemill_runtime::{Artifact, CompileError, Compiler, LoadError, Plugin, Runtime, Sealer};
 use tidemill_storage::folder;
 
+use crate::bundles::Bundles;
 use crate::files;
 
 /// Why a component cannot be used.
@@ -55,8 +56,10 @@ impl From<io::Error> for ComponentError {
     }
 }
 
-/// All components.
+/// All components, and the files that are deployed with them.
 pub struct Components {
+    /// The files.
+    pub bundles: Bundles,
     world: World,
     folder: PathBuf,
     runtime: Runtime,
@@ -83,6 +86,7 @@ impl Components {
             folder::make(&*world.disk, &folder.join(part))?;
         }
         Ok(Components {
+            bundles: Bundles::open(world.clone(), folder)?,
             world,
             folder: folder.to_owned(),
             sealer: runtime.sealer(key),

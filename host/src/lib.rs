@@ -19,6 +19,7 @@ pub mod addresses;
 pub mod admin;
 pub mod backup;
 pub mod broker;
+pub mod bundles;
 pub mod catalog;
 pub mod components;
 pub mod config;

@@ -24,6 +24,7 @@ use tidemill_core::task::TaskSpec;
 use tidemill_core::timers;
 use tidemill_protocol::ids::{Offset, Partition, TopicPartition};
 
+use crate::bundles::BundleError;
 use crate::catalog::{Catalog, Unchanged, reconcile};
 use crate::components::{ComponentError, Components};
 use crate::expiring::{self, Expiring};
@@ -68,6 +69,9 @@ pub enum DeployError {
     /// Its component cannot run.
     #[error(transparent)]
     Component(#[from] ComponentError),
+    /// Its files cannot be read.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// A start that is not there.
     #[error("subscribe.from of {topic}: {why}")]
     Start {
@@ -183,7 +187,11 @@ impl Plugins {
         digest: Digest,
         dry: bool,
     ) -> Result<Deployed, DeployError> {
-        let errors = manifest.check();
+        let mut errors = manifest.check();
+        let grants = manifest.grants().unwrap_or_else(|error| {
+            errors.push(error);
+            Vec::new()
+        });
         if !errors.is_empty() {
             return Err(DeployError::Manifest(errors));
         }
@@ -191,6 +199,7 @@ impl Plugins {
             self.reserve.check().map_err(Unchanged::from)?;
         }
         self.components.plugin(digest).await?;
+        self.components.bundles.mounted(&grants)?;
         let starts = self.starts(tenant, &manifest)?;
         let dead_letter = random_id(&self.world);
         let request = Request { tenant: tenant.to_owned(), manifest, digest, starts, dead_letter };

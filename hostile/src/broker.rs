@@ -1,12 +1,14 @@
-//! What needs a whole broker's code: its settings, the documents of its admin API, components.
+//! What needs a whole broker's code: its settings, the documents of its admin API, components and bundles.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use tidemill_core::bundle::check_path;
 use tidemill_host::admin;
 use tidemill_host::config::Layers;
+use tidemill_runtime::bundle::archive;
 use tidemill_runtime::{CodeOptions, Compiler, InProcess, Runtime, RuntimeOptions};
 
 /// Settings: as a file, as variables of the environment, as flags.
@@ -41,6 +43,17 @@ pub fn documents(bytes: &[u8]) {
     for problem in admin::hostile(bytes) {
         assert_eq!(problem.fields.len(), 1, "{problem:?}");
         assert!(problem.status == 400 && problem.detail.starts_with(&problem.fields[0].field), "{problem:?}");
+    }
+}
+
+/// Archives of bundles. There is one way to write one, and nothing in it leads out.
+pub fn bundles(bytes: &[u8]) {
+    match archive::read(bytes) {
+        Ok(files) => {
+            assert!(archive::pack(&files).as_deref() == Ok(bytes), "what is read is written alike");
+            assert!(files.keys().all(|path| check_path(path).is_ok()));
+        }
+        Err(refused) => assert!(!refused.to_string().chars().any(char::is_control), "{refused:?}"),
     }
 }
 

@@ -54,6 +54,8 @@ pub const TARGETS: &[Target] = &[
     ("names", text::names),
     ("topic-settings", text::topic_settings),
     #[cfg(feature = "broker")]
+    ("bundles", broker::bundles),
+    #[cfg(feature = "broker")]
     ("settings", broker::settings),
     #[cfg(feature = "broker")]
     ("documents", broker::documents),

@@ -220,6 +220,7 @@ pub fn of(target: &str) -> Vec<Bytes> {
         "manifests" => texts(&[
             "name = 'a'\ncomponent = 'a.wasm'\npublish = ['b']\n[[subscribe]]\ntopic = 'orders'\nfrom = 'earliest'\n[limits]\ncpu-ms = 5\n[config]\na.b = 1\n[[cycle]]\nthrough = ['b']\nmax-hops = 3\n",
             r#"{"name":"a","component":"a.wasm","subscribe":[{"topic":"t","from":{"offset":7}}],"event-time":{"lateness-ms":5}}"#,
+            "name = 'a'\ncomponent = 'a.wasm'\n[[subscribe]]\ntopic = 'orders'\nfrom = 'latest'\n[[bundle]]\npath = 'data'\nmount = '/data'\ndigest = '0000000000000000000000000000000000000000000000000000000000000000'\n",
         ]),
         "names" => texts(&[
             "orders.v1",
@@ -243,6 +244,16 @@ pub fn of(target: &str) -> Vec<Bytes> {
             r#"{"letters":[{"partition":0,"offset":7}],"reason":"r"}"#,
             r#"{"filter":"info"}"#,
         ]),
+        #[cfg(feature = "broker")]
+        "bundles" => {
+            let files: [(&str, &[u8]); 2] = [("a/b.json", b"{}"), ("c", b"")];
+            let long = "l".repeat(150);
+            let archives = [&files[..], &files[..1], &[(&*long, b"a long name")]].map(|files| {
+                let files = files.iter().map(|(path, bytes)| ((*path).to_owned(), *bytes)).collect();
+                Bytes::from(tidemill_runtime::bundle::archive::pack(&files).expect("it is a bundle"))
+            });
+            archives.to_vec()
+        }
         "components" => vec![
             Bytes::from_static(b"\0asm\x0d\0\x01\0"),
             Bytes::from_static(b"\0asm\x01\0\0\0"),

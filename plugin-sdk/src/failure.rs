@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::ConfigError;
+use crate::{ConfigError, FileError};
 
 /// Why a step failed. None of its effects become real.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +66,12 @@ impl From<std::str::Utf8Error> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Failure {
+        Failure::reject(error)
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Failure {
         Failure::reject(error)
     }
 }

@@ -6,11 +6,11 @@
 
 use std::panic;
 
-use bindings::tidemill::plugin::{config, delivery, diagnostics, log, timers, types};
+use bindings::tidemill::plugin::{config, delivery, diagnostics, files, log, timers, types};
 
 use crate::host::{Host, Pair, due, numbered};
 use crate::log::Level;
-use crate::{Event, Failure, Header, Plugin, Record, Refusal, Step, Timer, TimerKind};
+use crate::{Event, Failure, FileError, Header, Plugin, Record, Refusal, Step, Timer, TimerKind};
 
 pub use bindings::exports::tidemill::plugin::handler::Guest;
 pub use delivery::Step as HostStep;
@@ -112,6 +112,29 @@ impl Host for Broker<'_> {
 
     fn config_all(&self) -> Vec<(String, String)> {
         config::all()
+    }
+
+    fn file(&self, path: &str) -> Result<Vec<u8>, FileError> {
+        let mut bytes = Vec::new();
+        loop {
+            let piece = files::read(path, bytes.len() as u64, u32::MAX).map_err(|why| problem(path, why))?;
+            if piece.is_empty() {
+                return Ok(bytes);
+            }
+            bytes.extend(piece);
+        }
+    }
+
+    fn folder(&self, path: &str) -> Result<Vec<String>, FileError> {
+        files::entries(path).map_err(|why| problem(path, why))
+    }
+}
+
+fn problem(path: &str, why: files::Problem) -> FileError {
+    match why {
+        files::Problem::Missing => FileError::new(path, "no bundle has it"),
+        files::Problem::Kind => FileError::new(path, "it is a folder, or a file where a folder is wanted"),
+        files::Problem::Other(why) => FileError::new(path, why),
     }
 }
 

@@ -4,7 +4,7 @@
 //! memory. It is private, and its shape follows `wit/` method by method: what a plugin enjoys is built on top.
 
 use crate::log::Level;
-use crate::{Event, Record, Refusal, Timer, TimerKind};
+use crate::{Event, FileError, Record, Refusal, Timer, TimerKind};
 
 /// A key and its value.
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
@@ -24,6 +24,8 @@ pub(crate) trait Host {
     fn state_scan(&self, start: &[u8], end: Option<&[u8]>, limit: u32) -> Vec<Pair>;
     fn config_get(&self, key: &str) -> Option<String>;
     fn config_all(&self) -> Vec<(String, String)>;
+    fn file(&self, path: &str) -> Result<Vec<u8>, FileError>;
+    fn folder(&self, path: &str) -> Result<Vec<String>, FileError>;
 }
 
 /// Hands a line to the broker's log. It needs no step, so it is no part of [`Host`].

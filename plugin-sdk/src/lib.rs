@@ -112,6 +112,7 @@
 mod config;
 mod event;
 mod failure;
+mod files;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod guest;
@@ -128,6 +129,7 @@ mod timer;
 pub use config::{Config, ConfigError};
 pub use event::Event;
 pub use failure::{Failure, Refusal};
+pub use files::{FileError, Files};
 pub use plugin::Plugin;
 pub use record::{Header, Record};
 pub use state::{Scan, State};

@@ -1,7 +1,7 @@
 //! One run of a task, as its plugin sees it.
 
 use crate::host::Host;
-use crate::{Config, Event, Parent, Record, Refusal, State, Timer, TimerKind};
+use crate::{Config, Event, Files, Parent, Record, Refusal, State, Timer, TimerKind};
 
 /// One run of a task: some events of its partition, in the order of their log, or some of its timers that are due,
 /// and the means to act on them.
@@ -94,5 +94,10 @@ impl Step<'_> {
     /// The deployment's configuration.
     pub fn config(&self) -> Config<'_> {
         Config { host: self.host }
+    }
+
+    /// The files that are deployed with the plugin.
+    pub fn files(&self) -> Files<'_> {
+        Files { host: self.host }
     }
 }

@@ -1,6 +1,7 @@
 //! `plugin`: build, deploy, list, describe, verify. What else there is has files of its own.
 
 mod author;
+mod bundle;
 mod dev;
 mod inspect;
 mod lifecycle;
@@ -85,10 +86,12 @@ pub struct FromFiles {
     pub manifest: Manifest,
     /// Its component.
     pub component: Bytes,
+    /// The archives of its bundles, in the order of the manifest.
+    pub bundles: Vec<Bytes>,
 }
 
 impl FromFiles {
-    /// Reads a manifest and the component that it names.
+    /// Reads a manifest, the component that it names, and its bundles, whose digests it fills in.
     ///
     /// # Errors
     /// [`Failure::Refused`] when one of them is not there, or the manifest cannot stand.
@@ -105,7 +108,7 @@ impl FromFiles {
             )
             .into());
         }
-        let manifest: Manifest = toml::from_str(&text).with_context(shown)?;
+        let mut manifest: Manifest = toml::from_str(&text).with_context(shown)?;
         let errors = manifest.check();
         if !errors.is_empty() {
             let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
@@ -119,27 +122,36 @@ impl FromFiles {
             anyhow!("{}: there is no {}; build it with `tidemill plugin build`", shown(), beside.display())
         })?;
         let component = fs::read(&found).with_context(|| found.display().to_string())?;
-        Ok(FromFiles { manifest, component: component.into() })
+        let bundles = bundle::gather(&mut manifest, path.parent().unwrap_or(Path::new(".")))?;
+        Ok(FromFiles { manifest, component: component.into(), bundles })
     }
 
-    /// Uploads the component, if the broker has not got it, and deploys.
+    /// Uploads the component and the bundles, and deploys.
     ///
     /// # Errors
     /// [`Failure`] when the broker refuses, or cannot be reached.
     pub async fn deploy(&self, api: &AdminApi) -> Result<Value, Failure> {
-        let digest = components::digest(&self.component);
-        api.put(&format!("/v1/components/{digest}"), self.component.clone()).await?;
+        self.upload(api).await?;
         api.post("/v1/plugins", &self.document()).await
     }
 
-    /// What a deployment would come to. The component is uploaded, which changes nothing that runs.
+    /// What a deployment would come to. Component and bundles are uploaded, which changes nothing that runs.
     ///
     /// # Errors
     /// [`Failure`] when the broker refuses, or cannot be reached.
     pub async fn check(&self, api: &AdminApi) -> Result<Value, Failure> {
-        let digest = components::digest(&self.component);
-        api.put(&format!("/v1/components/{digest}"), self.component.clone()).await?;
+        self.upload(api).await?;
         api.post("/v1/plugins/check", &self.document()).await
+    }
+
+    async fn upload(&self, api: &AdminApi) -> Result<(), Failure> {
+        for (what, bytes) in [("components", &self.component)]
+            .into_iter()
+            .chain(self.bundles.iter().map(|one| ("bundles", one)))
+        {
+            api.put(&format!("/v1/{what}/{}", components::digest(bytes)), bytes.clone()).await?;
+        }
+        Ok(())
     }
 
     /// The document that deploys it.
@@ -253,6 +265,9 @@ async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Fail
         return Ok(output::json(&plugin)?);
     }
     println!("{name}, generation {}, component {}", text(&plugin["generation"]), text(&plugin["digest"]));
+    for bundle in plugin["deployment"]["manifest"]["bundle"].as_array().into_iter().flatten() {
+        println!("files at {}: bundle {}", text(&bundle["mount"]), text(&bundle["digest"]));
+    }
     println!("dead letters go to {}", text(&plugin["dead-letter"]));
     if plugin["paused"] == true {
         println!("paused: its tasks take no steps until `tidemill plugin resume {name}`");

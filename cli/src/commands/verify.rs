@@ -16,12 +16,13 @@ use clap::Args;
 use data_encoding::HEXLOWER;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tidemill_checker::{
-    History, Logged, Report, Scratch, Told, check, components, history, latencies_ms, records,
+    History, Logged, Report, Scratch, Told, bundles, check, components, history, latencies_ms, records,
 };
 use tidemill_core::ids::{DeploymentId, ShardId, TaskId};
 use tidemill_protocol::ids::{Partition, Position, TopicId};
-use tidemill_runtime::{CodeOptions, Compiler, InProcess, Runtime, RuntimeOptions};
+use tidemill_runtime::{Bundle, CodeOptions, Compiler, InProcess, Runtime, RuntimeOptions};
 
 use super::consume::text;
 use crate::admin_api::{AdminApi, part};
@@ -59,7 +60,7 @@ impl Verify {
         }
         let latencies = latencies_ms(&told);
         drop(told);
-        let scratch = scratch(api, &history).await?;
+        let (scratch, _unpacked) = scratch(api, &history).await?;
         // The tables of each shard are folded on a thread of the runtime's, all at once.
         let checked = tokio::spawn(async move { check(&history, &scratch).await }).await;
         print(&checked.context("the check")?, &latencies, format)
@@ -128,7 +129,8 @@ async fn export(api: &AdminApi, told: &[Told], folder: &Path) -> Result<(), Fail
     files.into_values().try_for_each(|mut file| file.flush()).map_err(Failure::from)
 }
 
-async fn scratch(api: &AdminApi, history: &History) -> Result<Scratch, Failure> {
+/// What to run steps again with, and the folder that its files lie in.
+async fn scratch(api: &AdminApi, history: &History) -> Result<(Scratch, TempDir), Failure> {
     let code = CodeOptions::default();
     let runtime =
         Runtime::new(RuntimeOptions { code, ..RuntimeOptions::default() }).map_err(anyhow::Error::new)?;
@@ -139,7 +141,14 @@ async fn scratch(api: &AdminApi, history: &History) -> Result<Scratch, Failure> 
         let artifact = compiler.compile(component).await.map_err(anyhow::Error::new)?;
         plugins.insert(digest, runtime.load(&artifact).map_err(anyhow::Error::new)?);
     }
-    Ok(Scratch { runtime, plugins })
+    let folder = tempfile::Builder::new().prefix("tidemill-verify-").tempdir().context("a folder")?;
+    let mut unpacked = BTreeMap::new();
+    for digest in bundles(history).map_err(anyhow::Error::new)? {
+        let archive = api.bytes(&format!("/v1/bundles/{digest}")).await?.body;
+        let bundle = Bundle::unpack(&archive, &folder.path().join(digest.to_string()));
+        unpacked.insert(digest, bundle.map_err(anyhow::Error::new)?);
+    }
+    Ok((Scratch { runtime, plugins, bundles: unpacked }, folder))
 }
 
 /// The whole history, at one moment.

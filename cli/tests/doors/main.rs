@@ -12,6 +12,7 @@
 //! | `requests` | every other request of Kafka's |
 //! | `http` | the admin API: paths, methods, headers, queries, documents |
 //! | `plugins` | components and manifests |
+//! | `bundles` | archives of files, and manifests that name them |
 //! | `settings` | files, the environment, `--set` |
 //! | `arguments` | the command line |
 //! | `files` | data folders that are damaged, or none |
@@ -23,6 +24,7 @@
 
 mod arguments;
 mod batches;
+mod bundles;
 mod command;
 mod door;
 mod files;

@@ -8,6 +8,7 @@
 mod author;
 mod backup;
 mod behind;
+mod bundles;
 mod certificates;
 mod debugging;
 mod doctor;

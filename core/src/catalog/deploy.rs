@@ -124,6 +124,10 @@ pub fn decide(
         Ok(config) => config,
         Err(error) => return Ok(Err(Rejection::Invalid(error.to_string()))),
     };
+    let bundles = match manifest.grants() {
+        Ok(bundles) => bundles,
+        Err(error) => return Ok(Err(Rejection::Invalid(error.to_string()))),
+    };
     let (id, generation, starts) = match &known {
         Some(known) => (known.id, known.generation.next(), known.starts.clone()),
         None => {
@@ -151,6 +155,7 @@ pub fn decide(
         state_versions,
         restarted: before.map_or(Generation(0), |spec| spec.restarted),
         emptied: before.map_or(Generation(0), |spec| spec.emptied),
+        bundles,
     };
     let deployment = Deployment {
         id,

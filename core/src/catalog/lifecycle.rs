@@ -190,6 +190,25 @@ mod tests {
     }
 
     #[test]
+    fn other_files_are_another_version_and_unknown_ones_are_refused() {
+        let mut tables = cluster();
+        let with = |digest: u8| {
+            let digest = Digest([digest; 32]);
+            manifest("a", &format!(r#","bundle":[{{"path":"data","mount":"/data","digest":"{digest}"}}]"#))
+        };
+        let first = deploy(&mut tables, with(7)).unwrap();
+        assert_eq!((&*first.spec.bundles[0].mount, first.spec.bundles[0].digest), ("/data", Digest([7; 32])));
+        assert_eq!(deploy(&mut tables, with(7)).unwrap(), first, "the same files change nothing");
+        let second = deploy(&mut tables, with(8)).unwrap();
+        assert_eq!((second.generation, second.digest), (Generation(2), first.digest));
+        assert_eq!(second.spec.bundles[0].digest, Digest([8; 32]));
+        let before = *second.previous.unwrap();
+        assert_eq!(deploy(&mut tables, before.manifest).unwrap().spec.bundles, first.spec.bundles);
+        let said = why(deploy(&mut tables, manifest("a", r#","bundle":[{"path":"data","mount":"/data"}]"#)));
+        assert!(said.contains("bundle[0].digest"), "{said}");
+    }
+
+    #[test]
     fn a_version_that_cannot_read_what_is_kept_is_refused_by_both_names() {
         let mut tables = cluster();
         deploy(&mut tables, manifest("a", "")).unwrap();

@@ -170,6 +170,7 @@ pub fn spec(generation: u32) -> TaskSpec {
         paused: false,
         state_versions: vec![1],
         restarted: Generation(0),
+        bundles: Vec::new(),
         emptied: Generation(0),
     }
 }

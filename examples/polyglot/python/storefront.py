@@ -2,6 +2,8 @@
 
 Reads `inventory-updates`, derives a record with a product's first update, and then only when the answer changes.
 
+From how many in stock on it can be bought stands in a file that is deployed with it.
+
 State: the key is the product, the value its last answer as JSON.
 """
 
@@ -14,10 +16,12 @@ from wit_world.imports import config, types
 class Handler(exports.Handler):
     def handle(self, this):
         topic = config.get("topic")
+        with open("/data/rules.json", encoding="utf-8") as file:
+            minimum = json.load(file)["minimum"]
         for parent, event in enumerate(this.events()):
             update = json.loads(event.value)
             product = update["productId"]
-            is_available = update["currentStock"] > 0
+            is_available = update["currentStock"] >= minimum
             key, answer = product.encode(), json.dumps(is_available).encode()
             if this.state_get(key) == answer:
                 continue

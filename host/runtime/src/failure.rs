@@ -113,6 +113,10 @@ impl LimitReached {
         LimitReached::fixed("table-elements", limits::GUEST_TABLE_ELEMENTS_MAX, asked)
     }
 
+    pub(crate) fn files_open(asked: usize) -> LimitReached {
+        LimitReached::fixed("files-open", limits::GUEST_FILES_OPEN_MAX, asked)
+    }
+
     fn of_step(name: &'static str, key: &'static str, value: u64, asked: Option<u64>) -> LimitReached {
         LimitReached { name, value, asked, manifest_key: Some(key) }
     }
@@ -250,6 +254,7 @@ mod tests {
                 "60000 was asked for",
                 "nothing raises it",
             ),
+            (LimitReached::files_open(65), "files-open is 64", "65 was asked for", "nothing raises it"),
         ];
         for (limit, value, asked, raises) in table {
             let text = limit.to_string();

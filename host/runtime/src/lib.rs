@@ -28,10 +28,12 @@
 mod abi;
 mod activity;
 mod artifact;
+pub mod bundle;
 mod child;
 mod compile;
 mod engine;
 mod failure;
+mod files;
 mod limiter;
 mod load;
 mod meter;
@@ -43,6 +45,7 @@ mod trap;
 mod wasi;
 
 pub use artifact::{Artifact, SealError, Sealer};
+pub use bundle::{Bundle, Mounted};
 pub use child::{ChildProcess, CompileLimits, compile_child_main};
 pub use compile::{CompileError, Compiler, InProcess, compile};
 pub use engine::{CodeOptions, Metering, Runtime, RuntimeError, RuntimeOptions};

@@ -12,6 +12,7 @@ use tidemill_protocol::ids::TopicName;
 use wasmtime::Store;
 
 use crate::abi::Verdict;
+use crate::bundle::Mounted;
 use crate::engine::Runtime;
 use crate::failure::GuestFailure;
 use crate::load::Plugin;
@@ -43,6 +44,8 @@ pub struct StepInput {
     pub outputs: Arc<[TopicName]>,
     /// The deployment's configuration.
     pub config: Arc<BTreeMap<String, String>>,
+    /// The files that it may read.
+    pub files: Arc<[Mounted]>,
     /// What the instance may use.
     pub limits: GuestLimits,
     /// The task's state, as the step before left it.
@@ -67,6 +70,13 @@ pub struct StepOutcome {
     pub log: Vec<LogLine>,
     /// Lines beyond [`tidemill_core::limits::GUEST_LOG_LINES_MAX`], which are not kept.
     pub log_lines_dropped: u64,
+}
+
+impl StepOutcome {
+    /// Of a step that did not begin.
+    fn failed(failure: GuestFailure) -> StepOutcome {
+        StepOutcome { result: Err(failure), usage: Usage::default(), log: Vec::new(), log_lines_dropped: 0 }
+    }
 }
 
 /// What a step used.
@@ -97,7 +107,11 @@ impl Runtime {
         let _room = self.room.acquire_many(plugin.places()).await.expect("the semaphore is never closed");
         let _at_work = self.activity.begins();
         let meter = Meter::new(self.metering, input.limits.cpu_ms);
-        let mut store = Store::new(&self.engine, Step::new(input, plugin.has_wasi()));
+        let step = match Step::new(input, plugin.has_wasi()) {
+            Ok(step) => step,
+            Err(fault) => return StepOutcome::failed(fault.into()),
+        };
+        let mut store = Store::new(&self.engine, step);
         store.limiter(|step| &mut step.limiter);
         store.set_hostcall_fuel(store.data().call_bytes_max());
         store.set_max_component_handles(tidemill_core::limits::GUEST_HANDLES_MAX);

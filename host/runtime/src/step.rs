@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use tidemill_core::fault::Fault;
 use tidemill_core::limits;
 use tidemill_core::plugin::{Effects, Emitted};
 
@@ -56,9 +57,12 @@ pub struct Step {
 
 impl Step {
     /// Nothing staged yet.
-    pub(crate) fn new(input: StepInput, has_wasi: bool) -> Step {
-        Step {
-            wasi: has_wasi.then(|| Box::new(Wasi::new(&input))),
+    ///
+    /// # Errors
+    /// A [`Fault`] when its files cannot be opened.
+    pub(crate) fn new(input: StepInput, has_wasi: bool) -> Result<Step, Fault> {
+        Ok(Step {
+            wasi: if has_wasi { Some(Box::new(Wasi::new(&input)?)) } else { None },
             topics: input.inputs.iter().map(|topic| Arc::from(topic.as_str())).collect(),
             state: StagedState::new(Arc::clone(&input.state), input.limits.state_bytes),
             timers: StagedTimers::new(input.limits.state_bytes),
@@ -69,7 +73,7 @@ impl Step {
             emitted: Vec::new(),
             emitted_bytes: 0,
             input,
-        }
+        })
     }
 
     /// What one call may hand over, in bytes of this process: all that the step may still want, and what its records

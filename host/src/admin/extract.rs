@@ -150,6 +150,18 @@ impl FromRequest<Arc<Broker>> for Component {
     }
 }
 
+/// A bundle's archive.
+pub struct Archive(pub Bytes);
+
+impl FromRequest<Arc<Broker>> for Archive {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, broker: &Arc<Broker>) -> Result<Self, Problem> {
+        let (most, wait) = (limits::BUNDLE_BYTES_MAX, limits::ADMIN_COMPONENT_WAIT_MAX);
+        whole(broker, request.into_body(), most, wait).await.map(Archive)
+    }
+}
+
 /// The whole of a body, if it is no larger and comes in within `wait`.
 async fn whole(broker: &Broker, body: Body, most: usize, wait: Duration) -> Result<Bytes, Problem> {
     // How long the body is, it may say itself; then no byte of one that is too large is read.

@@ -7,6 +7,7 @@
 //! | `/v1/metrics` | [`health`], for who cannot reach its own listener |
 //! | `/v1/topics` | [`topics`], [`trace`] |
 //! | `/v1/components`, `/v1/plugins` | [`plugins`], [`lifecycle`], [`letters`], [`logs`] |
+//! | `/v1/bundles` | [`bundles`] |
 //! | `/v1/shards` | [`shards`] |
 //! | `/v1/certificates` | [`certificates`] |
 //! | `/v1/backups` | [`backups`] |
@@ -18,6 +19,7 @@
 //! wrong with it.
 
 pub mod backups;
+pub mod bundles;
 pub mod certificates;
 mod extract;
 pub mod health;
@@ -139,6 +141,7 @@ fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/topics/{name}/trim", post(topics::trim))
         .route("/v1/topics/{name}/partitions/{partition}/records/{offset}/trace", get(trace::show))
         .route("/v1/components/{digest}", put(plugins::upload).get(plugins::download))
+        .route("/v1/bundles/{digest}", put(bundles::upload).get(bundles::download))
         .route("/v1/log-level", get(log_level::show).put(log_level::change))
         .route("/v1/openapi.json", get(openapi::show))
         .route("/v1/metrics", get(health::metrics))

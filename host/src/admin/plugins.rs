@@ -231,6 +231,6 @@ pub(super) fn find(broker: &Broker, name: &str) -> Result<Deployment, Problem> {
     found.ok_or_else(|| Problem::not_found(format!("there is no plugin {name}")))
 }
 
-fn read_digest(text: &str) -> Result<Digest, Problem> {
+pub(super) fn read_digest(text: &str) -> Result<Digest, Problem> {
     text.parse().map_err(|why: &str| Problem::field("digest", why))
 }

@@ -10,6 +10,7 @@ use tidemill_core::fault::Fault;
 use tidemill_core::rejection::Rejection;
 use tidemill_protocol::error::{ErrorCode, Outcome};
 
+use crate::bundles::BundleError;
 use crate::catalog::Unchanged;
 use crate::components::ComponentError;
 use crate::plugins::DeployError;
@@ -204,6 +205,25 @@ impl From<ComponentError> for Problem {
     }
 }
 
+impl From<BundleError> for Problem {
+    fn from(error: BundleError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            BundleError::Missing(_) => Problem::not_found(detail),
+            BundleError::Disk(_) => {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                Problem::new(status, "Storage failed", ErrorCode::KAFKA_STORAGE_ERROR, detail)
+            }
+            BundleError::Digest { .. } | BundleError::Archive(_) => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                let problem =
+                    Problem::new(status, "Bundle refused", ErrorCode::INVALID_REQUEST, detail.clone());
+                problem.with("bundle", detail)
+            }
+        }
+    }
+}
+
 impl From<DeployError> for Problem {
     fn from(error: DeployError) -> Problem {
         let detail = error.to_string();
@@ -214,6 +234,7 @@ impl From<DeployError> for Problem {
                 errors.into_iter().fold(problem, |problem, error| problem.with(error.key, error.why))
             }
             DeployError::Component(error) => error.into(),
+            DeployError::Bundle(error) => error.into(),
             DeployError::Start { topic, why } => {
                 let problem = Problem::new(status, "Start refused", ErrorCode::OFFSET_OUT_OF_RANGE, detail);
                 problem.with(format!("subscribe.{topic}.from"), why)

@@ -1,7 +1,7 @@
 //! Making a backup of a broker that runs.
 //!
 //! ```text
-//!   hold all groups ▸ one cut ▸ for each group: sealed segments as files, the rest written anew ▸ components, keys ▸ manifest
+//!   hold all groups ▸ one cut ▸ for each group: sealed segments as files, the rest written anew ▸ components, bundles, keys ▸ manifest
 //! ```
 //!
 //! Nobody waits for it: the cut is two looks at counters (`storage/src/backup/`), and what follows reads beside
@@ -31,7 +31,8 @@ use crate::shards::Shard;
 const CUTS_MAX: usize = 100;
 const CUT_PAUSE: Duration = Duration::from_millis(2);
 /// What lies in the data folder beside groups and is copied: the folders, and how names end there.
-const BESIDE: [(&str, &str); 3] = [("components", ".wasm"), ("tls", ".pem"), ("client", ".pem")];
+const BESIDE: [(&str, &str); 4] =
+    [("components", ".wasm"), ("bundles", ".tar"), ("tls", ".pem"), ("client", ".pem")];
 /// Of `tls/`: the rest is made anew at every start.
 const AUTHORITY: [&str; 2] = ["ca.pem", "ca-key.pem"];
 

@@ -10,6 +10,7 @@ use tidemill_core::plugin::StateView;
 use tidemill_core::shard::step::TaskState;
 use tidemill_core::task::TaskSpec;
 use tidemill_protocol::ids::TopicName;
+use tidemill_runtime::Mounted;
 
 use crate::shards::Shard;
 use crate::shards::leader::Leader;
@@ -22,6 +23,8 @@ pub struct Handed {
     pub outputs: Arc<[TopicName]>,
     /// Its configuration.
     pub config: Arc<BTreeMap<String, String>>,
+    /// The files that it may read.
+    pub files: Arc<[Mounted]>,
     /// Its state, as the head has it.
     pub state: Arc<dyn StateView>,
 }
@@ -36,6 +39,7 @@ impl Handed {
         task: TaskId,
         shard: &Arc<Shard>,
         leader: &Arc<Leader>,
+        files: Arc<[Mounted]>,
     ) -> Result<Handed, Fault> {
         let name = |name: &String| {
             TopicName::new(name.as_str()).map_err(|error| Fault::damaged("a task's spec", error))
@@ -44,6 +48,7 @@ impl Handed {
             inputs: spec.inputs.iter().map(|input| name(&input.name)).collect::<Result<_, _>>()?,
             outputs: spec.outputs.iter().map(|output| name(&output.name)).collect::<Result<_, _>>()?,
             config: Arc::new(spec.config.clone()),
+            files,
             state: Arc::new(HeadState { task, shard: shard.clone(), leader: leader.clone() }),
         })
     }

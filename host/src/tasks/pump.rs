@@ -32,7 +32,7 @@ use tidemill_core::shard::{Deciding, behind, letters};
 use tidemill_core::tables::{self, Key, View};
 use tidemill_core::task::{AfterAttempts, KnownSpec, TaskSpec};
 use tidemill_protocol::ids::Offset;
-use tidemill_runtime::{GuestFailure, Plugin, StepInput, StepOutcome};
+use tidemill_runtime::{GuestFailure, Mounted, Plugin, StepInput, StepOutcome};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::alarm::Alarm;
@@ -117,7 +117,15 @@ impl Pump {
                 return;
             }
         };
-        match self.turn(plugin).await {
+        let files = match self.components.bundles.mounted(&self.spec.bundles) {
+            Ok(files) => files,
+            Err(error) => {
+                tracing::error!(plugin = self.spec.name, task = %self.task, %error, "cannot be started");
+                self.report.enter(Phase::Failed, &error.to_string());
+                return;
+            }
+        };
+        match self.turn(plugin, files).await {
             Err(End::Fault(fault)) if self.leads() && !matches!(self.row(), Err(End::MovedOn)) => {
                 tracing::error!(plugin = self.spec.name, task = %self.task, %fault, "ends");
                 self.report.enter(Phase::Failed, &fault.to_string());
@@ -129,7 +137,7 @@ impl Pump {
         }
     }
 
-    async fn turn(&self, plugin: Plugin) -> Result<(), End> {
+    async fn turn(&self, plugin: Plugin, files: Arc<[Mounted]>) -> Result<(), End> {
         let row = self.row()?;
         if !self.look(|head| behind::of(head, self.task, &row))?.is_empty() {
             // It was paused or stopped when that happened, or its records were kept by a broker of an older version.
@@ -138,7 +146,7 @@ impl Pump {
             return Err(End::MovedOn);
         }
         let mut inbox = Inbox::open(self.task, &self.spec, &row, &self.shard)?;
-        let handed = Handed::of(&self.spec, self.task, &self.shard, &self.leader)?;
+        let handed = Handed::of(&self.spec, self.task, &self.shard, &self.leader, files)?;
         let mut pace = Pace::new(&self.spec);
         self.report.enter(Phase::Running, "");
         loop {
@@ -385,6 +393,7 @@ impl Pump {
             inputs: handed.inputs.clone(),
             outputs: handed.outputs.clone(),
             config: handed.config.clone(),
+            files: handed.files.clone(),
             limits: self.spec.limits.clone(),
             state: handed.state.clone(),
         };

@@ -146,7 +146,7 @@ impl Chain {
     pub fn scratch(&self) -> Scratch {
         let plugins =
             self.plugins.iter().chain([&self.picky]).map(|ready| (ready.digest, ready.plugin.clone()));
-        Scratch { runtime: self.runtime.clone(), plugins: plugins.collect() }
+        Scratch { runtime: self.runtime.clone(), plugins: plugins.collect(), bundles: BTreeMap::new() }
     }
 
     /// Makes the topics, as far as that is not done.

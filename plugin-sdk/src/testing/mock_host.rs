@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::{Host, Pair};
 use crate::log::Level;
-use crate::{Record, Refusal, Timer, TimerKind};
+use crate::{FileError, Record, Refusal, Timer, TimerKind};
 
 /// A record that a plugin derived in a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub(super) struct MockHost<'a> {
     /// None grants every topic.
     pub(super) publish: Option<&'a BTreeSet<String>>,
     pub(super) config: &'a BTreeMap<String, String>,
+    /// By their whole paths.
+    pub(super) files: &'a BTreeMap<String, Vec<u8>>,
     pub(super) state: RefCell<Pairs>,
     /// What the step found under the keys that it changed.
     pub(super) found: RefCell<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
@@ -160,6 +162,21 @@ impl Host for MockHost<'_> {
 
     fn config_all(&self) -> Vec<(String, String)> {
         self.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    fn file(&self, path: &str) -> Result<Vec<u8>, FileError> {
+        let found = self.files.get(path).cloned();
+        found.ok_or_else(|| FileError::new(path, "the test gave the step no such file"))
+    }
+
+    fn folder(&self, path: &str) -> Result<Vec<String>, FileError> {
+        let below = self.files.keys().filter_map(|file| file.strip_prefix(path)?.strip_prefix('/'));
+        let names: BTreeSet<String> =
+            below.map(|file| file.split_inclusive('/').next().unwrap_or_default().to_owned()).collect();
+        match names.is_empty() {
+            true => Err(FileError::new(path, "the test gave the step no such folder")),
+            false => Ok(names.into_iter().collect()),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ pub struct MockStep {
     subscribe: Option<BTreeSet<String>>,
     publish: Option<BTreeSet<String>>,
     config: BTreeMap<String, String>,
+    files: BTreeMap<String, Vec<u8>>,
     state: Pairs,
     events: Vec<Event>,
     offsets: BTreeMap<String, u64>,
@@ -65,6 +66,13 @@ impl MockStep {
     #[must_use]
     pub fn with_config(mut self, key: &str, value: impl ToString) -> MockStep {
         self.config.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// Gives the task a file, by its whole path: what a bundle of the manifest holds, or something else.
+    #[must_use]
+    pub fn with_file(mut self, path: &str, bytes: impl AsRef<[u8]>) -> MockStep {
+        self.files.insert(path.to_owned(), bytes.as_ref().to_vec());
         self
     }
 
@@ -174,6 +182,7 @@ impl MockStep {
             timers: RefCell::new(left),
             publish: self.publish.as_ref(),
             config: &self.config,
+            files: &self.files,
             state: RefCell::new(mem::take(&mut self.state)),
             found: RefCell::default(),
             emitted: RefCell::default(),

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
 use tidemill_core::limits;
@@ -42,16 +43,17 @@ impl Inspect {
     /// [`Failure::Refused`] when it is no component, or none that a broker takes.
     pub fn run(self, format: Format) -> Result<(), Failure> {
         let is_manifest = self.what.is_dir() || self.what.extension().is_some_and(|kind| kind == "toml");
-        let (manifest, component) = if is_manifest {
+        let (manifest, component, bundles) = if is_manifest {
             let plugin = FromFiles::read(&self.what, self.components.as_deref())?;
-            (Some(plugin.manifest), plugin.component)
+            (Some(plugin.manifest), plugin.component, plugin.bundles)
         } else {
-            (None, read(&self.what)?.into())
+            (None, read(&self.what)?.into(), Vec::new())
         };
         let Surface { imports, exports } =
             surface(&component).map_err(|why| anyhow!("{}: {why}", self.what.display()))?;
         let admitted = admit(&component);
-        let found = Found { manifest, imports, exports, digest: digest(&component).to_string(), admitted };
+        let digest = digest(&component).to_string();
+        let found = Found { manifest, bundles, imports, exports, digest, admitted };
         match format {
             Format::Json => output::json(&found.document(component.len()))?,
             Format::Table => found.print(component.len()),
@@ -90,6 +92,7 @@ fn admit(component: &[u8]) -> Result<Admitted, String> {
 
 struct Found {
     manifest: Option<Manifest>,
+    bundles: Vec<Bytes>,
     imports: Vec<String>,
     exports: Vec<String>,
     digest: String,
@@ -110,6 +113,10 @@ impl Found {
             "admitted": admitted.is_ok(),
             "why-not": admitted.err(),
             "manifest": self.manifest,
+            "bundles": self.files().iter().map(|(mount, archive, files)| json!({
+                "mount": mount, "bytes": archive.len(), "files": files,
+                "bytes-max": limits::BUNDLE_BYTES_MAX, "files-max": limits::BUNDLE_FILES_MAX,
+            })).collect::<Vec<_>>(),
         })
     }
 
@@ -128,6 +135,21 @@ impl Found {
         if let Some(manifest) = &self.manifest {
             print_grants(manifest);
         }
+        for (mount, archive, files) in self.files() {
+            println!("files      {mount}, to be read: {files} files, bundle {}", digest(archive));
+            let (bytes, bytes_max) = (archive.len(), limits::BUNDLE_BYTES_MAX);
+            println!(
+                "           {bytes} of {bytes_max} bytes, {files} of {} files",
+                limits::BUNDLE_FILES_MAX
+            );
+        }
+    }
+
+    /// Where each bundle is mounted, its archive, and how many files it has.
+    fn files(&self) -> Vec<(&str, &Bytes, usize)> {
+        let mounts = self.manifest.iter().flat_map(|manifest| &manifest.bundle);
+        let bundles = mounts.zip(&self.bundles);
+        bundles.map(|(bundle, archive)| (&*bundle.mount, archive, super::bundle::files(archive))).collect()
     }
 }
 

@@ -13,10 +13,11 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{HasSelf, InstancePre, Linker, Resource};
 use wasmtime::error::Context;
 
-use self::bindings::tidemill::plugin::{config, delivery, diagnostics, log, timers};
+use self::bindings::tidemill::plugin::{config, delivery, diagnostics, files, log, timers};
 use self::shapes::{Event, Failure, Header, Outgoing};
 use crate::abi::Verdict;
 use crate::failure::{Denied, Refusal, shortened};
+use crate::files::Absent;
 use crate::step::{LogLevel, Step};
 
 /// The world `plugin`, out of `wit/`.
@@ -36,11 +37,12 @@ mod bindings {
 
 pub(super) const VERSION: &str = "0.1";
 pub(super) const HANDLER: &str = "tidemill:plugin/handler@0.1.0";
-pub(super) const INTERFACES: [&str; 6] = [
+pub(super) const INTERFACES: [&str; 7] = [
     "tidemill:plugin/types@0.1.0",
     "tidemill:plugin/timers@0.1.0",
     "tidemill:plugin/delivery@0.1.0",
     "tidemill:plugin/config@0.1.0",
+    "tidemill:plugin/files@0.1.0",
     "tidemill:plugin/log@0.1.0",
     "tidemill:plugin/diagnostics@0.1.0",
 ];
@@ -219,6 +221,34 @@ impl config::Host for Step {
 
     fn all(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
         Ok(self.input.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}
+
+impl files::Host for Step {
+    fn read(
+        &mut self,
+        path: String,
+        offset: u64,
+        length: u32,
+    ) -> wasmtime::Result<Result<Vec<u8>, files::Problem>> {
+        Ok(self.read_file(&path, offset, length)?.map_err(files::Problem::from))
+    }
+
+    fn size(&mut self, path: String) -> wasmtime::Result<Result<u64, files::Problem>> {
+        Ok(self.file_size(&path).map_err(files::Problem::from))
+    }
+
+    fn entries(&mut self, path: String) -> wasmtime::Result<Result<Vec<String>, files::Problem>> {
+        Ok(self.list_folder(&path).map_err(files::Problem::from))
+    }
+}
+
+impl From<Absent> for files::Problem {
+    fn from(absent: Absent) -> Self {
+        match absent {
+            Absent::Missing => files::Problem::Missing,
+            Absent::Kind => files::Problem::Kind,
+        }
     }
 }
 

@@ -1,22 +1,24 @@
 //! WASI 0.2, without power: what the standard libraries of other languages look for at their start, and nothing that
 //! reaches out of the step.
 //!
-//! A guest that imports it finds no file, no environment, no argument, an empty standard input, and no socket that it
-//! could make. Its output goes to the plugin's log, within the log's bounds ([`output`]). Clocks and chance are the
-//! step's own ([`chance`]), so that a step that is run again reads the same of them. HTTP and whatever else there is
-//! under `wasi:` is not in [`INTERFACES`]: who imports it is refused by name.
+//! A guest that imports it finds no files but those of its deployment, which it can only read ([`files`]), no environment,
+//! no argument, an empty standard input, and no socket that it could make. Its output goes to the plugin's log, within the
+//! log's bounds ([`output`]). Clocks and chance are the step's own ([`chance`]), so that a step that is run again reads the
+//! same of them. HTTP and whatever else there is under `wasi:` is not in [`INTERFACES`]: who imports it is refused by name.
 //!
-//! What surprises: everything of `wasmtime-wasi` is linked, and two interfaces are then put in place of its own; what
-//! is not offered is refused before a linker is asked. Only steps of components that import any of it have a [`Wasi`].
+//! What surprises: everything of `wasmtime-wasi` is linked, and some interfaces and functions are then put in place of its
+//! own; what is not offered is refused before a linker is asked. Only steps of components that import any of it have a [`Wasi`].
 
 mod chance;
+mod files;
 mod output;
 
+use tidemill_core::fault::Fault;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
 use self::chance::Chance;
 use self::output::Output;
@@ -55,6 +57,9 @@ pub(crate) const INTERFACES: [&str; 27] = [
     "wasi:sockets/udp-create-socket@0.2.12",
 ];
 
+/// What [`files`] changes, as `wasmtime-wasi` calls it.
+const FILES: &str = "wasi:filesystem/types@0.2.12";
+
 /// How far a look at the monotonic clock moves it, in nanoseconds: who waits in a loop for time to pass is let go.
 const LOOK_NS: u64 = 1_000;
 
@@ -70,6 +75,7 @@ pub(crate) fn link(linker: &mut Linker<Step>) -> wasmtime::Result<()> {
     random::add_to_linker::<Step, HasSelf<Step>>(linker, |step| step)?;
     insecure::add_to_linker::<Step, HasSelf<Step>>(linker, |step| step)?;
     insecure_seed::add_to_linker::<Step, HasSelf<Step>>(linker, |step| step)?;
+    files::link(&mut linker.instance(FILES)?)?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -85,18 +91,32 @@ pub(crate) struct Wasi {
 
 impl Wasi {
     /// For a step with this input.
-    pub(crate) fn new(input: &StepInput) -> Wasi {
+    ///
+    /// # Errors
+    /// A [`Fault`] when the folder of a bundle cannot be opened.
+    pub(crate) fn new(input: &StepInput) -> Result<Wasi, Fault> {
         let output = Output::default();
         let mut context = WasiCtx::builder();
+        // A file is read where the guest runs: no other thread, no waiting for one.
+        context.allow_blocking_current_thread(true);
+        for files in input.files.iter() {
+            let folder = files.bundle.folder();
+            context.preopened_dir(folder, &files.at, FsPerms::ReadOnly).map_err(|error| {
+                Fault::disk(
+                    format!("opening {}", folder.display()),
+                    std::io::Error::other(format!("{error:#}")),
+                )
+            })?;
+        }
         context.stdout(output.stream(LogLevel::Info)).stderr(output.stream(LogLevel::Warn));
         context.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
-        Wasi {
+        Ok(Wasi {
             context: context.build(),
             table: ResourceTable::new(),
             output,
             chance: Chance::of(input),
             monotonic_ns: input.time.0.saturating_mul(1_000_000),
-        }
+        })
     }
 
     /// The lines that were written since the last time, and how many were too many to be kept.

@@ -51,17 +51,18 @@ fn input() -> StepInput {
         inputs: [TopicName::new("in").unwrap()].into(),
         outputs: [].into(),
         config: Arc::new(BTreeMap::new()),
+        files: [].into(),
         limits: GuestLimits::default(),
         state: Arc::new(NoState),
     }
 }
 
 fn step() -> Step {
-    Step::new(input(), true)
+    Step::new(input(), true).unwrap()
 }
 
 fn drawn(input: StepInput) -> Vec<u8> {
-    random::Host::get_random_bytes(&mut Step::new(input, true), 32).unwrap()
+    random::Host::get_random_bytes(&mut Step::new(input, true).unwrap(), 32).unwrap()
 }
 
 #[tokio::test]

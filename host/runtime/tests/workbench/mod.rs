@@ -110,6 +110,7 @@ pub fn input(events: usize) -> StepInput {
         inputs: [name("in")].into(),
         outputs: [name("out"), name("out-2")].into(),
         config: Arc::new(BTreeMap::new()),
+        files: [].into(),
         limits: GuestLimits::default(),
         state: Arc::new(State::default()),
     }

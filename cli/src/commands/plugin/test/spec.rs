@@ -50,5 +50,6 @@ pub fn spec(plugin: &FromFiles, partitions: u32) -> anyhow::Result<TaskSpec> {
         state_versions: vec![manifest.state_version],
         restarted: Generation(0),
         emptied: Generation(0),
+        bundles: manifest.grants()?,
     })
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
+use tempfile::TempDir;
 use tidemill_core::catalog::TopicSettings;
 use tidemill_core::entry::Entry;
 use tidemill_core::event_time::{self, EventTimeRow, Observation, Writer};
@@ -35,12 +36,14 @@ use tidemill_protocol::batch::{BatchBuilder, BatchHeader};
 use tidemill_protocol::codec::Codec;
 use tidemill_protocol::ids::{Offset, Partition, Position, TopicId, TopicName, TopicPartition};
 use tidemill_protocol::partitioner::partition_for_key;
-use tidemill_runtime::{CodeOptions, GuestFailure, Plugin, Runtime, RuntimeOptions, StepInput, compile};
+use tidemill_runtime::{
+    CodeOptions, GuestFailure, Mounted, Plugin, Runtime, RuntimeOptions, StepInput, compile,
+};
 
 use super::lines::{Line, Record};
 use super::spec::{DEPLOYMENT, spec};
 use super::step::{Derived, Given, Step, Waiting};
-use crate::commands::plugin::FromFiles;
+use crate::commands::plugin::{FromFiles, bundle};
 use crate::commands::serve;
 
 /// Steps of timers that may follow one another before the next line: more set themselves for ever.
@@ -50,6 +53,9 @@ const TIMER_STEPS_MAX: u32 = 10_000;
 pub struct Trial {
     runtime: Runtime,
     plugin: Plugin,
+    files: Arc<[Mounted]>,
+    /// Where these lie.
+    _unpacked: TempDir,
     spec: TaskSpec,
     tables: Arc<Mutex<MemoryTables>>,
     /// Entries so far.
@@ -88,8 +94,11 @@ impl Trial {
         let threads = tokio::runtime::Handle::current();
         serve::tick(&runtime, world::real(world::RealDisk::default(), threads.clone(), threads).clock)?;
         let spec = spec(plugin, partitions)?;
+        let (unpacked, files) = bundle::mounted(plugin)?;
         let mut trial = Trial {
             plugin: runtime.load(&artifact)?,
+            files: files.into(),
+            _unpacked: unpacked,
             runtime,
             spec,
             tables: Arc::default(),
@@ -315,6 +324,7 @@ impl Trial {
             inputs: names(self.spec.inputs.iter().map(|input| &input.name).collect())?,
             outputs: names(self.spec.outputs.iter().map(|output| &output.name).collect())?,
             config: Arc::new(self.spec.config.clone()),
+            files: self.files.clone(),
             limits: self.spec.limits.clone(),
             state: Arc::new(State { task, tables: self.tables.clone() }),
         };

@@ -1,0 +1,83 @@
+//! The files of a deployment, as the contract's own interface gives them: by whole paths, a piece at a time. They are those
+//! that guests of WASI find (`wasi/files.rs`); this is for the others, the Rust SDK's among them.
+//!
+//! What is there is known from the archive, and no path is handed to the operating system that is not in it.
+
+use std::os::unix::fs::FileExt as _;
+
+use tidemill_core::fault::Fault;
+use tidemill_core::limits;
+
+use crate::bundle::{Bundle, Node};
+use crate::failure::Stop;
+use crate::step::Step;
+
+/// Why a guest is not given what it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// Nothing is there.
+    Missing,
+    /// A folder for a file, or a file for a folder.
+    Kind,
+}
+
+impl Step {
+    /// At most `length` bytes of a file, from `offset` on; fewer only at its end, or beyond
+    /// [`limits::GUEST_FILE_READ_BYTES_MAX`].
+    ///
+    /// # Errors
+    /// The outer is a fault of the disk, which ends the step.
+    pub(crate) fn read_file(
+        &self,
+        path: &str,
+        offset: u64,
+        length: u32,
+    ) -> Result<Result<Vec<u8>, Absent>, Stop> {
+        let (bundle, within) = match self.file_at(path) {
+            Some((bundle, within, node)) if node.size.is_some() => (bundle, within),
+            Some(_) => return Ok(Err(Absent::Kind)),
+            None => return Ok(Err(Absent::Missing)),
+        };
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut bytes = vec![0; (length as usize).min(limits::GUEST_FILE_READ_BYTES_MAX)];
+            let file = bundle.dir().open(within)?.into_std();
+            let mut read = 0;
+            while read < bytes.len() {
+                match file.read_at(&mut bytes[read..], offset.saturating_add(read as u64))? {
+                    0 => break,
+                    more => read += more,
+                }
+            }
+            bytes.truncate(read);
+            Ok(bytes)
+        };
+        Ok(Ok(read().map_err(|error| Fault::disk(format!("reading {path} of a bundle"), error))?))
+    }
+
+    /// How many bytes a file has.
+    pub(crate) fn file_size(&self, path: &str) -> Result<u64, Absent> {
+        let (.., node) = self.file_at(path).ok_or(Absent::Missing)?;
+        node.size.ok_or(Absent::Kind)
+    }
+
+    /// The names in a folder, in their order; those of folders end with `/`.
+    pub(crate) fn list_folder(&self, path: &str) -> Result<Vec<String>, Absent> {
+        match self.file_at(path).ok_or(Absent::Missing)? {
+            (.., node) if node.size.is_some() => Err(Absent::Kind),
+            (.., node) => {
+                let name = |is_folder, name: &str| format!("{name}{}", if is_folder { "/" } else { "" });
+                Ok(node.holds.iter().map(|held| name(held.is_folder, &held.name)).collect())
+            }
+        }
+    }
+
+    fn file_at<'a>(&'a self, path: &'a str) -> Option<(&'a Bundle, &'a str, &'a Node)> {
+        self.input.files.iter().find_map(|files| {
+            let within = match path.strip_prefix(&files.at)? {
+                "" => "",
+                rest => rest.strip_prefix('/')?,
+            };
+            Some((&files.bundle, within, files.bundle.find(within)?))
+        })
+    }
+}
