@@ -14,6 +14,7 @@ mod documented;
 mod guests;
 mod kcat;
 mod lifecycle;
+mod logs;
 mod offsets;
 mod operating;
 mod reclaim;

@@ -40,6 +40,9 @@ pub struct PluginView {
     subscribe: Vec<String>,
     publish: Vec<String>,
     dead_letter: String,
+    /// The topic of its log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
     lag_records: u64,
     timers: usize,
     /// Tasks that take steps, of all.
@@ -74,6 +77,7 @@ fn view(broker: &Broker, deployment: &Deployment) -> Result<PluginView, Problem>
         subscribe: spec.inputs.iter().map(|input| input.name.clone()).collect(),
         publish: spec.outputs.iter().map(|output| output.name.clone()).collect(),
         dead_letter: spec.dead_letter.name.clone(),
+        log: spec.log.as_ref().map(|log| log.name.clone()),
         lag_records: state.iter().map(|task| task.lag_records).sum(),
         timers: state.iter().map(|task| task.timers).sum(),
         running: state.iter().filter(|task| task.status == "running").count(),
