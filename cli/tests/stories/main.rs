@@ -8,6 +8,7 @@
 mod author;
 mod backup;
 mod certificates;
+mod data_folders;
 mod debugging;
 mod doctor;
 mod documented;
