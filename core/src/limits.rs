@@ -232,8 +232,19 @@ pub const GUESTS_DEFAULT: u32 = 256;
 pub const GUEST_LOG_LINE_BYTES_MAX: usize = 1_024;
 /// Lines of one step's log.
 pub const GUEST_LOG_LINES_MAX: usize = 1_000;
-/// Lines of a plugin's log that a broker keeps, of all its tasks together.
-pub const LOG_LINES_KEPT: usize = 1_000;
+/// How long a line of a plugin's log may wait for others to be written with.
+pub const LOG_WRITE_EVERY: Duration = Duration::from_millis(200);
+/// Lines of one plugin that wait to be written, per shard, in bytes with what each takes beside its words: with the pause
+/// between two writes, this is how much it may log in a second. A step's lines fit, as they usually are.
+pub const LOG_WAITING_BYTES_MAX: usize = 256 * 1024;
+/// Lines of all plugins that wait to be written, per shard, in bytes.
+pub const LOG_WAITING_SHARD_BYTES_MAX: usize = 4 * MIB;
+/// `retention.ms` of a plugin's log when it is made: a day.
+pub const LOG_RETENTION_MS: i64 = 24 * 60 * 60 * 1_000;
+/// `retention.bytes` of a plugin's log when it is made, of each partition.
+pub const LOG_RETENTION_BYTES: i64 = 16 * MIB as i64;
+/// Lines of a plugin's log in one answer of the admin API.
+pub const LOG_LINES_SHOWN_MAX: usize = 1_000;
 /// Other versions of its state that a plugin may declare to read.
 pub const STATE_VERSIONS_MAX: usize = 64;
 /// A task with records to consume and none consumed for so long is *stalled*.
@@ -312,6 +323,11 @@ const _: () = assert!(
 const _: () = assert!(
     BATCH_INFLATED_BYTES_MAX >= BATCH_BYTES_MAX,
     "a batch that may be stored may also be read by a task"
+);
+const _: () = assert!(
+    LOG_WAITING_BYTES_MAX + MIB / 2 <= BATCH_BYTES_DEFAULT
+        && LOG_WAITING_SHARD_BYTES_MAX <= ENTRY_BYTES_MAX / 2,
+    "the lines that wait go into one batch for each task, and into one entry"
 );
 const _: () = assert!(
     STEP_STATE_BYTES_DEFAULT >= STATE_KEY_BYTES_MAX + STATE_VALUE_BYTES_MAX + STATE_CHANGE_BYTES,

@@ -38,6 +38,9 @@ pub struct TaskSpec {
     pub outputs: Vec<Output>,
     /// Where records go that it cannot handle.
     pub dead_letter: Output,
+    /// Where what it writes to its log goes; none where it was deployed before there were such topics.
+    #[serde(default)]
+    pub log: Option<Output>,
     /// What the guest reads as its configuration.
     pub config: BTreeMap<String, String>,
     /// What an instance may use.
@@ -171,6 +174,11 @@ impl TaskSpec {
     /// Where the dead letters of the task on `partition` lie.
     pub fn letters(&self, partition: Partition) -> TopicPartition {
         TopicPartition { topic: self.dead_letter.topic, partition }
+    }
+
+    /// The topics that the broker made for it: of its dead letters, of its log.
+    pub fn own_topics(&self) -> impl Iterator<Item = &Output> {
+        [&self.dead_letter].into_iter().chain(&self.log)
     }
 
     /// How many tasks the deployment has: as many as its inputs have partitions.

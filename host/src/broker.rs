@@ -25,6 +25,7 @@ use crate::backup::restore::{self, Restored};
 use crate::catalog::{Catalog, CatalogMachine, Unchanged, reconcile};
 use crate::components::Components;
 use crate::identity::{self, FolderError, Identity};
+use crate::logs::writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::plugins::Plugins;
 use crate::reclaim;
@@ -130,6 +131,7 @@ pub struct Broker {
     pub backups: Arc<Backups>,
     /// Its data folder.
     pub folder: PathBuf,
+    logs: Vec<Arc<LogWriter>>,
     lock: Mutex<Option<Box<dyn DiskLock>>>,
 }
 
@@ -186,7 +188,15 @@ impl Broker {
         let key = identity.artifact_key()?;
         let components = Components::open(world.clone(), &options.folder, tools.runtime, tools.compiler, key);
         let components = Arc::new(components.map_err(OpenError::Components)?);
-        let tasks = Tasks::new(world.clone(), components.clone(), metrics.clone(), reserve.clone());
+        let writer = |shard: &Arc<Shard>| {
+            LogWriter::new(world.clone(), shard.clone(), reserve.clone(), metrics.clone())
+        };
+        let logs: Vec<_> = shards.iter().map(writer).collect();
+        for log in &logs {
+            world.spawner.task("plugins' logs", Box::pin(log.clone().run()));
+        }
+        let tasks =
+            Tasks::new(world.clone(), components.clone(), metrics.clone(), reserve.clone(), logs.clone());
         run_shards(&world, &shards, &tasks, &catalog, &metrics, &reserve);
 
         let addresses = Arc::new(Addresses::new(me, identity.cluster.clone()));
@@ -238,6 +248,7 @@ impl Broker {
             restored,
             backups,
             folder: options.folder,
+            logs,
             lock,
         }))
     }
@@ -255,6 +266,9 @@ impl Broker {
     /// # Errors
     /// A [`Fault`] of the storage.
     pub async fn shutdown(&self) -> Result<(), Fault> {
+        for log in &self.logs {
+            log.write().await;
+        }
         for shard in &self.shards {
             shard.group.shutdown().await?;
         }

@@ -29,6 +29,7 @@ pub mod identity;
 pub mod letters;
 pub mod lifecycle;
 pub mod listener;
+pub mod logs;
 pub mod metrics;
 pub mod offsets;
 pub mod plugins;

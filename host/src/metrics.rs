@@ -61,6 +61,8 @@ pub struct Metrics {
     plugin_dead_letters: Family<OfPlugin, Counter>,
     plugin_failures: Family<OfFailure, Counter>,
     plugin_cpu_seconds: Family<OfPlugin, Counter<f64, AtomicU64>>,
+    plugin_log_lines: Family<OfPlugin, Counter>,
+    plugin_log_lines_dropped: Family<OfPlugin, Counter>,
     steps_in_flight: Gauge,
     plugin_lag_records: Family<OfPlugin, Gauge>,
     plugin_lag_seconds: Family<OfPlugin, Seconds>,
@@ -117,6 +119,8 @@ impl Default for Metrics {
             plugin_dead_letters: Family::default(),
             plugin_failures: Family::default(),
             plugin_cpu_seconds: Family::default(),
+            plugin_log_lines: Family::default(),
+            plugin_log_lines_dropped: Family::default(),
             steps_in_flight: Gauge::default(),
             plugin_lag_records: Family::default(),
             plugin_lag_seconds: Family::default(),
@@ -176,6 +180,10 @@ impl Metrics {
         r.register("plugin_failures", "Tries of a plugin that failed", self.plugin_failures.clone());
         let help = "Processor time of a plugin";
         r.register_with_unit("plugin_cpu", help, Unit::Seconds, self.plugin_cpu_seconds.clone());
+        let help = "Lines that were written to a plugin's log";
+        r.register("plugin_log_lines", help, self.plugin_log_lines.clone());
+        let help = "Lines of a plugin that its log has not, because there were too many or they could not be written";
+        r.register("plugin_log_lines_dropped", help, self.plugin_log_lines_dropped.clone());
         let help = "Steps of plugins that were begun and are not committed";
         r.register("steps_in_flight", help, self.steps_in_flight.clone());
         r.register(
@@ -268,12 +276,29 @@ impl Metrics {
         self.plugin_failures.get_or_create(&OfFailure { plugin: plugin.to_owned(), outcome }).inc();
     }
 
+    /// Lines were written to a plugin's log.
+    pub fn log_lines(&self, plugin: &str, lines: u64) {
+        self.plugin_log_lines.get_or_create(&OfPlugin { plugin: plugin.to_owned() }).inc_by(lines);
+    }
+
+    /// Lines of a plugin will not be in its log.
+    pub fn log_lines_dropped(&self, plugin: &str, lines: u64) {
+        if lines > 0 {
+            self.plugin_log_lines_dropped
+                .get_or_create(&OfPlugin { plugin: plugin.to_owned() })
+                .inc_by(lines);
+        }
+    }
+
     /// A plugin's step was committed.
     pub fn step_committed(&self, plugin: &str, events: u64, records: u64, dead_letters: u64) {
         let of_plugin = OfPlugin { plugin: plugin.to_owned() };
         self.plugin_events.get_or_create(&of_plugin).inc_by(events);
         self.plugin_records.get_or_create(&of_plugin).inc_by(records);
         self.plugin_dead_letters.get_or_create(&of_plugin).inc_by(dead_letters);
+        // Of one that has not logged yet they are there, too: with nothing counted.
+        self.plugin_log_lines.get_or_create(&of_plugin).inc_by(0);
+        self.plugin_log_lines_dropped.get_or_create(&of_plugin).inc_by(0);
     }
 
     /// How far a plugin is behind.

@@ -37,9 +37,6 @@ use crate::tasks::report::{LastFailure, Phase, Work};
 use crate::tasks::stall::Standing;
 use crate::topics::random_id;
 
-/// The last lines of a plugin's log that its description has, of all its tasks together.
-const LOG_LINES_SHOWN: usize = 200;
-
 /// Plugins, from manifest to running tasks.
 pub struct Plugins {
     /// The outside.
@@ -160,8 +157,6 @@ pub struct TaskState {
     pub last_failure: Option<LastFailure>,
     /// How much it has done since this broker leads it.
     pub work: Work,
-    /// The last lines of the plugin's log.
-    pub log: Vec<String>,
 }
 
 /// A task that does not get on.
@@ -201,8 +196,8 @@ impl Plugins {
         self.components.plugin(digest).await?;
         self.components.bundles.mounted(&grants)?;
         let starts = self.starts(tenant, &manifest)?;
-        let dead_letter = random_id(&self.world);
-        let request = Request { tenant: tenant.to_owned(), manifest, digest, starts, dead_letter };
+        let (dead_letter, log) = (random_id(&self.world), random_id(&self.world));
+        let request = Request { tenant: tenant.to_owned(), manifest, digest, starts, dead_letter, log };
         if dry {
             let decision = deploy::decide(&self.catalog.view(), self.world.clock.now(), &request)??;
             return Ok(split(decision).0);
@@ -307,7 +302,6 @@ impl Plugins {
     /// A [`Fault`] of the storage.
     pub fn describe(&self, deployment: &Deployment) -> Result<Vec<TaskState>, Fault> {
         let spec = &deployment.spec;
-        let lines = self.tasks.logbook().read(deployment.id, 0, LOG_LINES_SHOWN);
         let mut states = Vec::new();
         for partition in 0..spec.tasks() {
             let task = TaskId { deployment: deployment.id, partition: Partition(partition) };
@@ -344,11 +338,6 @@ impl Plugins {
                 stalled: report.stalled().map(|(since, cause)| Stalled { since_ms: since.0, cause }),
                 last_failure: report.last_failure(),
                 work: report.work(),
-                log: lines
-                    .iter()
-                    .filter(|line| line.task == task)
-                    .map(|line| format!("{:?} {}", line.level, line.message))
-                    .collect(),
             });
         }
         Ok(states)

@@ -5,6 +5,7 @@
 
 pub mod chain;
 pub mod client;
+pub mod data_folder;
 pub mod dice;
 pub mod gauge;
 pub mod kafka;

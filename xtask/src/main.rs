@@ -11,6 +11,7 @@ mod build;
 mod crash_lab;
 mod demo;
 mod exactly_once;
+mod fixture;
 mod full_disk;
 mod fuzz;
 mod newcomer;
@@ -42,6 +43,7 @@ enum Chore {
     Demo(demo::Demo),
     ExactlyOnce(exactly_once::ExactlyOnce),
     FullDisk(full_disk::FullDisk),
+    Fixture(fixture::Fixture),
     Fuzz(fuzz::Fuzz),
     Newcomer(newcomer::Newcomer),
     Polyglot(polyglot::Polyglot),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Chore::Demo(demo) => demo.run(),
         Chore::ExactlyOnce(chore) => chore.run(),
         Chore::FullDisk(chore) => chore.run(),
+        Chore::Fixture(chore) => chore.run(),
         Chore::Fuzz(chore) => chore.run(),
         Chore::Newcomer(chore) => chore.run(),
         Chore::Polyglot(chore) => chore.run(),

@@ -29,7 +29,7 @@ use crate::contexts::Contexts;
 use crate::exit::Failure;
 use crate::output::{self, Format};
 
-/// How many of a task's last log lines `plugin describe` shows.
+/// How many of a plugin's last log lines `plugin describe` shows.
 const LOG_LINES_SHOWN: usize = 5;
 
 /// Build, deploy and check plugins.
@@ -316,10 +316,12 @@ async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Fail
                 println!("  at {}", text(function));
             }
         }
-        let log = task["log"].as_array().map_or(&[][..], Vec::as_slice);
-        for line in &log[log.len().saturating_sub(LOG_LINES_SHOWN)..] {
-            println!("task {} log: {}", text(&task["partition"]), text(line));
-        }
+    }
+    let path = format!("/v1/plugins/{}/logs?limit={LOG_LINES_SHOWN}", part(name));
+    let log: Value = api.get(&path).await?;
+    for line in log["lines"].as_array().into_iter().flatten() {
+        let (task, message) = (text(&line["task"]), output::shown(&text(&line["message"])));
+        println!("task {task} log: {} {message}", text(&line["level"]));
     }
     Ok(())
 }

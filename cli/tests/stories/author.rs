@@ -1,8 +1,7 @@
-//! What an author does with a plugin: look at it, try it without a broker, read its log and its state.
+//! What an author does with a plugin: look at it, try it without a broker, read its state.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use xtask::places;
@@ -211,42 +210,6 @@ fn a_difference_from_what_was_expected_is_shown() {
     let said = text(&different.stderr);
     assert!(said.contains("\n-{\"key\":\"a\",\"value\":\"3\"}\n"), "{said}");
     assert!(said.contains("1 records missing, 2 too many"), "{said}");
-}
-
-#[test]
-fn the_log_says_which_step_and_which_attempt_wrote_a_line() {
-    let (_folder, broker) = broker(&[]);
-    for topic in ["in", "out"] {
-        broker.run(&["topic", "create", topic]).unwrap();
-    }
-    let (plugin, components) = (fixture("log-flood"), places::components());
-    let path = |path: &Path| path.to_str().unwrap().to_owned();
-    broker.run(&["plugin", "deploy", &path(&plugin), "--components", &path(&components)]).unwrap();
-    let mut follow = broker.command();
-    follow.args(["--output", "json", "plugin", "logs", "log-flood", "-f"]).stdout(Stdio::piped());
-    let mut follow = follow.spawn().unwrap();
-    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
-    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
-    let patience = std::time::Duration::from_secs(60);
-    for step in 1..=2 {
-        produce(&broker, &["in"], "x\n");
-        broker.settle(patience).unwrap();
-        let line = next();
-        assert_eq!((&line["message"], &line["level"]), (&json!("one line"), &json!("info")));
-        assert_eq!((&line["task"], &line["step"], &line["attempt"]), (&json!(0), &json!(step), &json!(0)));
-    }
-    follow.kill().unwrap();
-    follow.wait().unwrap();
-    let printed = broker.run(&["plugin", "logs", "log-flood", "--lines", "1"]).unwrap();
-    assert!(printed.contains("info  task 0 step 2 attempt 1: one line"), "{printed}");
-    assert_eq!(printed.lines().count(), 1);
-    // What was too much is said in the log itself, and only the newest lines are kept.
-    produce(&broker, &["in"], "lines\n");
-    broker.settle(patience).unwrap();
-    let printed = broker.run(&["plugin", "logs", "log-flood", "--lines", "10000"]).unwrap();
-    assert_eq!(printed.lines().count(), 1_000);
-    assert!(printed.lines().last().unwrap().contains("lines more were dropped"), "{printed}");
-    assert!(broker.run(&["plugin", "logs", "nobody"]).unwrap_err().to_string().contains("no plugin nobody"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::{broker, consume, produce, values};
 /// What Debian's kcat can compress with.
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 
-fn kcat(address: &str, arguments: &[&str], input: &str) -> String {
+pub fn kcat(address: &str, arguments: &[&str], input: &str) -> String {
     let mut command = Command::new("kcat");
     command.args(["-b", address, "-X", "broker.address.family=v4"]).args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

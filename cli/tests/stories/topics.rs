@@ -67,7 +67,7 @@ fn a_topic_goes_with_all_that_was_known_of_it() {
         let topics = broker.json(&["topic", "list"]).unwrap();
         let names: Vec<_> =
             topics.as_array().unwrap().iter().map(|topic| topic["name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["out", "stays", "trap.dead-letter"]);
+        assert_eq!(names, ["out", "stays", "trap.dead-letter", "trap.log"]);
         broker.kill().unwrap();
         broker.restart().unwrap();
     }

@@ -4,23 +4,19 @@
 //! together lies together, no cycle arises that nobody declared. Where it starts is fixed here, in offsets, so
 //! that no record falls between the deploying and the starting.
 
-use std::collections::{BTreeMap, BTreeSet};
+use tidemill_protocol::ids::TopicId;
 
-use tidemill_protocol::ids::{TopicId, TopicName};
-
-use super::topics::{self, NewTopic};
+use super::own_topics::output;
 use super::{
-    Command, Deployment, GroupRow, TopicRow, TopicSettings, Version, cluster, deployment, deployments,
-    lifecycle, shards_of, topic,
+    Command, Deployment, TopicRow, Version, cluster, cycles, deployment, lifecycle, own_topics, topic,
 };
 use crate::fault::Fault;
 use crate::ids::{Digest, Generation};
-use crate::limits;
 use crate::manifest::Manifest;
 use crate::rejection::Rejection;
 use crate::seams::Timestamp;
 use crate::tables::View;
-use crate::task::{Input, Output, TaskSpec};
+use crate::task::{Input, TaskSpec};
 
 /// What is to be deployed.
 #[derive(Debug, Clone)]
@@ -35,6 +31,8 @@ pub struct Request {
     pub starts: Vec<Vec<u64>>,
     /// The id of the dead-letter topic, should it have to be made.
     pub dead_letter: TopicId,
+    /// That of the topic of its log.
+    pub log: TopicId,
 }
 
 /// What a deployment comes to.
@@ -44,11 +42,6 @@ pub enum Decision {
     Unchanged(Box<Deployment>),
     /// It becomes this.
     Deploy(Box<Command>),
-}
-
-/// The name of a plugin's dead-letter topic.
-pub fn dead_letter_name(plugin: &str) -> String {
-    format!("{plugin}.dead-letter")
 }
 
 /// The topics that a plugin reads, in the order of its manifest.
@@ -101,12 +94,13 @@ pub fn decide(
             None => return Ok(Err(Rejection::Missing(format!("topic {name}")))),
         }
     }
-    if let Some(undeclared) = undeclared_cycle(view, tenant, manifest)? {
-        return Ok(Err(undeclared));
+    if let Some(refused) = cycles::refused(view, tenant, manifest)? {
+        return Ok(Err(refused));
     }
     let known = deployment(view, tenant, &manifest.name)?;
     if let Some(known) = &known {
-        if known.digest == request.digest && known.manifest == *manifest {
+        let has_log = known.spec.log.is_some();
+        if known.digest == request.digest && known.manifest == *manifest && has_log {
             return Ok(Ok(Decision::Unchanged(Box::new(known.clone()))));
         }
         if !known.spec.inputs.iter().map(|input| input.topic).eq(reads.iter().map(|row| row.id)) {
@@ -116,10 +110,11 @@ pub fn decide(
             return Ok(Err(unreadable));
         }
     }
-    let (dead_letter, new) = match dead_letter(view, request, &reads[0])? {
-        Ok(found) => found,
+    let own = match own_topics::plan(view, request, &reads[0])? {
+        Ok(own) => own,
         Err(rejection) => return Ok(Err(rejection)),
     };
+    let [dead_letter, log] = own.outputs;
     let config = match manifest.flat_config() {
         Ok(config) => config,
         Err(error) => return Ok(Err(Rejection::Invalid(error.to_string()))),
@@ -146,6 +141,7 @@ pub fn decide(
         inputs: reads.iter().map(|row| Input { topic: row.id, name: row.name.clone() }).collect(),
         outputs: writes,
         dead_letter,
+        log: Some(log),
         config,
         limits: manifest.limits.clone(),
         failure: manifest.failure.clone(),
@@ -171,8 +167,8 @@ pub fn decide(
             Box::new(Version { generation: known.generation, digest: known.digest, manifest: known.manifest })
         }),
     };
-    let (topics, groups) = new.into_iter().unzip();
-    let command = Command::Deploy { deployment: Box::new(deployment), topics, groups };
+    let groups = own.group.into_iter().collect();
+    let command = Command::Deploy { deployment: Box::new(deployment), topics: own.new, groups };
     Ok(Ok(Decision::Deploy(Box::new(command))))
 }
 
@@ -188,106 +184,4 @@ fn other_inputs(known: &Deployment, reads: &[TopicRow]) -> Rejection {
         had.join(", "),
         has.join(", "),
     ))
-}
-
-fn output(view: &dyn View, row: &TopicRow) -> Result<Output, Fault> {
-    Ok(Output {
-        topic: row.id,
-        name: row.name.clone(),
-        shards: shards_of(view, row)?,
-        batch_bytes_max: row.settings.max_message_bytes(),
-    })
-}
-
-type NewTopicRows = Option<(TopicRow, GroupRow)>;
-
-/// The plugin's dead-letter topic, in the affinity group of what it reads: there already, or to be made.
-fn dead_letter(
-    view: &dyn View,
-    request: &Request,
-    read: &TopicRow,
-) -> Result<Result<(Output, NewTopicRows), Rejection>, Fault> {
-    let name = dead_letter_name(&request.manifest.name);
-    if let Some(row) = topic(view, &request.tenant, &name)? {
-        return Ok(if row.group == read.group {
-            Ok((output(view, &row)?, None))
-        } else {
-            let (own, inputs) = (&row.group, &read.group);
-            Err(Rejection::Invalid(format!(
-                "topic {name} is of affinity group {own}, and its inputs are of {inputs}"
-            )))
-        });
-    }
-    let name = match TopicName::new(name) {
-        Ok(name) => name,
-        Err(error) => return Ok(Err(Rejection::Invalid(error.to_string()))),
-    };
-    let new = NewTopic {
-        tenant: request.tenant.clone(),
-        name,
-        id: request.dead_letter,
-        partitions: read.partitions,
-        affinity: Some(read.group.clone()),
-        settings: TopicSettings {
-            max_message_bytes: Some(limits::BATCH_BYTES_MAX as u32),
-            ..TopicSettings::default()
-        },
-    };
-    let (row, group) = match topics::plan(view, &new)? {
-        Ok(rows) => rows,
-        Err(rejection) => return Ok(Err(rejection)),
-    };
-    let output = Output {
-        topic: row.id,
-        name: row.name.clone(),
-        shards: group.shards.clone(),
-        batch_bytes_max: row.settings.max_message_bytes(),
-    };
-    Ok(Ok((output, Some((row, group)))))
-}
-
-/// A cycle that the plugin would close and that no plugin on it declares.
-fn undeclared_cycle(view: &dyn View, tenant: &str, manifest: &Manifest) -> Result<Option<Rejection>, Fault> {
-    let mut manifests: BTreeMap<String, Manifest> = deployments(view)?
-        .into_iter()
-        .filter(|deployment| deployment.tenant == tenant)
-        .map(|deployment| (deployment.name, deployment.manifest))
-        .collect();
-    manifests.insert(manifest.name.clone(), manifest.clone());
-
-    let reach = |from: &str| -> BTreeSet<&str> {
-        let mut reached = BTreeSet::new();
-        let mut open = vec![from];
-        while let Some(name) = open.pop() {
-            for (next, reader) in &manifests {
-                let writes = &manifests[name].publish;
-                let reads = reader.subscribe.iter().any(|read| writes.contains(&read.topic));
-                if reads && reached.insert(next.as_str()) {
-                    open.push(next);
-                }
-            }
-        }
-        reached
-    };
-    let members: BTreeSet<&str> = reach(&manifest.name)
-        .into_iter()
-        .filter(|name| reach(name).contains(manifest.name.as_str()))
-        .collect();
-    if members.is_empty() {
-        return Ok(None);
-    }
-    let is_declared = members.iter().any(|name| {
-        let declares = |cycle: &crate::manifest::Cycle| {
-            members.iter().all(|member| member == name || cycle.through.iter().any(|other| other == member))
-        };
-        manifests[*name].cycle.iter().any(declares)
-    });
-    let names: Vec<_> = members.into_iter().collect();
-    Ok((!is_declared).then(|| {
-        Rejection::Invalid(format!(
-            "it would close a cycle through {} that none of them declares: add [[cycle]] with through and max-hops \
-             to a manifest on it",
-            names.join(", ")
-        ))
-    }))
 }

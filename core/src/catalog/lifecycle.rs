@@ -110,83 +110,13 @@ fn missing(name: &str) -> Rejection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::deploy::{self, Request};
-    use crate::catalog::{self, ClusterRow, GroupRow, TopicRow, TopicSettings};
-    use crate::ids::{BrokerId, DeploymentId, Digest, Generation, ShardId};
+    use crate::catalog::workbench::{NOW, TENANT, carry_out, cluster, deploy, finish, manifest, why};
+    use crate::ids::{DeploymentId, Generation};
     use crate::tables::MemoryTables;
-    use tidemill_protocol::ids::TopicId;
-
-    const TENANT: &str = "default";
-    const NOW: Timestamp = Timestamp(5);
-
-    fn carry_out(tables: &mut MemoryTables, command: &Command) {
-        catalog::apply(tables, &catalog::entry(command, NOW), &mut Vec::new()).unwrap();
-    }
-
-    /// A cluster with topics `a`, `b` and `c`, of one group.
-    fn cluster() -> MemoryTables {
-        let mut tables = MemoryTables::default();
-        let cluster = ClusterRow {
-            id: "c".into(),
-            feature_level: 1,
-            shards: 1,
-            brokers: vec![BrokerId(1)],
-            next_producer_id: 1,
-            next_deployment: DeploymentId(1),
-        };
-        carry_out(&mut tables, &Command::Form { cluster });
-        let topic = |number: u8, name: &str| TopicRow {
-            id: TopicId([number; 16]),
-            tenant: TENANT.into(),
-            name: name.into(),
-            partitions: 2,
-            group: "g".into(),
-            settings: TopicSettings::default(),
-        };
-        let topics = vec![topic(1, "a"), topic(2, "b"), topic(3, "c")];
-        let group = GroupRow {
-            tenant: TENANT.into(),
-            name: "g".into(),
-            shards: vec![ShardId(0); 2],
-            topics: 3,
-            is_default: true,
-        };
-        carry_out(&mut tables, &Command::CreateTopics { topics, groups: vec![group] });
-        tables
-    }
-
-    fn manifest(input: &str, changes: &str) -> Manifest {
-        let text = format!(
-            r#"{{"name":"it","component":"it.wasm","subscribe":[{{"topic":"{input}","from":"earliest"}}]{changes}}}"#
-        );
-        serde_json::from_str(&text).unwrap()
-    }
-
-    fn deploy(tables: &mut MemoryTables, manifest: Manifest) -> Result<Deployment, Rejection> {
-        let digest = Digest([manifest.state_version as u8; 32]);
-        let starts = vec![vec![0], vec![0]];
-        let dead_letter = TopicId([9; 16]);
-        let request = Request { tenant: TENANT.into(), manifest, digest, starts, dead_letter };
-        finish(tables, deploy::decide(tables, NOW, &request).unwrap())
-    }
 
     fn order(tables: &mut MemoryTables, order: &Order) -> Result<Deployment, Rejection> {
         let decided = decide(tables, NOW, (TENANT, "it"), order).unwrap();
-        finish(tables, decided)
-    }
-
-    fn finish(
-        tables: &mut MemoryTables,
-        decided: Result<Decision, Rejection>,
-    ) -> Result<Deployment, Rejection> {
-        if let Decision::Deploy(command) = decided? {
-            carry_out(tables, &command);
-        }
-        Ok(deployment(tables, TENANT, "it").unwrap().unwrap())
-    }
-
-    fn why(refused: Result<Deployment, Rejection>) -> String {
-        refused.unwrap_err().to_string()
+        finish(tables, decided, "it")
     }
 
     #[test]

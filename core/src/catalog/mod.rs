@@ -7,11 +7,15 @@
 //! The catalog never looks into a shard, and a shard never into the catalog: what a shard must know reaches it
 //! through its own log (see [`crate::shard::control`]).
 
+mod cycles;
 pub mod deploy;
 pub mod lifecycle;
+pub mod own_topics;
 pub mod placement;
 pub mod settings;
 pub mod topics;
+#[cfg(test)]
+mod workbench;
 
 use std::collections::BTreeMap;
 

@@ -78,7 +78,7 @@ pub fn delete(
     for deployment in deployments(view)? {
         let spec = &deployment.spec;
         let reads = spec.inputs.iter().any(|input| input.topic == row.id);
-        let writes = spec.outputs.iter().chain([&spec.dead_letter]).any(|output| output.topic == row.id);
+        let writes = spec.outputs.iter().chain(spec.own_topics()).any(|output| output.topic == row.id);
         if reads || writes {
             let (plugin, does) = (&deployment.name, if reads { "reads" } else { "writes to" });
             let why = format!(

@@ -162,6 +162,7 @@ pub fn spec(generation: u32) -> TaskSpec {
         inputs: vec![Input { topic: ORDERS.topic, name: "orders".into() }],
         outputs: vec![output(LINES, "lines", vec![ShardId(0), ShardId(5)])],
         dead_letter: output(DEAD, "lines.dead-letter", vec![ShardId(0)]),
+        log: None,
         config: Default::default(),
         limits: GuestLimits::default(),
         failure: FailurePolicy::default(),

@@ -4,6 +4,7 @@
 //! writing only stage. A call that makes no sense by itself is refused to the guest; going beyond what the step as
 //! a whole may use ends the step, whatever the guest would make of it.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use tidemill_core::fault::Fault;
@@ -26,6 +27,34 @@ pub enum LogLevel {
     Info,
     Warn,
     Error,
+}
+
+impl LogLevel {
+    /// All, from the one that matters least.
+    pub const ALL: [LogLevel; 5] =
+        [LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            LogLevel::Trace => "trace",
+            LogLevel::Debug => "debug",
+            LogLevel::Info => "info",
+            LogLevel::Warn => "warn",
+            LogLevel::Error => "error",
+        }
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<LogLevel, String> {
+        let level = LogLevel::ALL.into_iter().find(|level| level.name() == name);
+        level.ok_or_else(|| {
+            format!("{name:?} is no level: use {}", LogLevel::ALL.map(LogLevel::name).join(", "))
+        })
+    }
 }
 
 /// A line that a plugin wrote to its log.

@@ -72,7 +72,7 @@ pub async fn reset(
 #[serde(rename_all = "kebab-case")]
 pub struct Deleted {
     name: String,
-    /// Topics that it wrote to, its dead letters' among them: they stay.
+    /// Topics that it wrote to, its dead letters' and its log's among them: they stay.
     topics: Vec<String>,
 }
 
@@ -82,6 +82,6 @@ pub async fn delete(
     Path(name): Path<String>,
 ) -> Result<Json<Deleted>, Problem> {
     let spec = broker.plugins.delete(TENANT, &name).await?.spec;
-    let topics = spec.outputs.into_iter().chain([spec.dead_letter]).map(|output| output.name).collect();
+    let topics = spec.outputs.iter().chain(spec.own_topics()).map(|output| output.name.clone()).collect();
     Ok(Json(Deleted { name, topics }))
 }

@@ -1,95 +1,90 @@
-//! What plugins write to their logs.
+//! The last lines of plugins' logs. Whoever wants to follow one, or to search it, reads its topic.
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
-use futures_util::future::select;
 use serde::{Deserialize, Serialize};
 use tidemill_core::limits;
+use tidemill_protocol::ids::Partition;
 
 use super::extract::{Json, Path, Query};
 use super::plugins::find;
 use super::problem::Problem;
 use crate::broker::Broker;
-use crate::tasks::logbook::Line;
+use crate::logs::last::Lying;
 
-/// The longest that one answer waits for a line: a broker that is to stop does not wait longer for it.
-const WAIT_MAX: Duration = Duration::from_secs(2);
+/// How many lines, when nothing else is said.
+const LINES_DEFAULT: usize = 100;
 
 /// Which lines.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Which {
-    /// From this number on.
-    #[serde(default)]
-    from: u64,
-    /// At most so many: the last ones.
+    /// At most so many.
     limit: Option<usize>,
-    /// How long to wait for one, if there is none yet; at most [`WAIT_MAX`].
-    #[serde(default)]
-    wait_ms: u64,
+    /// Of this task only.
+    task: Option<u32>,
 }
 
 /// Lines of a plugin's log.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Lines {
+    /// The topic that has them all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<String>,
+    /// In the order of their times.
     lines: Vec<LineView>,
-    /// From where to go on.
-    next: u64,
 }
 
+/// A line, as it is shown.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct LineView {
-    number: u64,
-    at_ms: u64,
+pub struct LineView {
+    /// The task that wrote it, and the partition that it lies in.
     task: u32,
+    offset: u64,
+    at_ms: u64,
+    generation: u32,
     step: u64,
+    /// 1 for the first.
     attempt: u32,
-    level: String,
+    level: &'static str,
     message: String,
+    /// How many lines were dropped where this one stands; of others 0.
+    dropped: u64,
 }
 
-impl From<Line> for LineView {
-    fn from(line: Line) -> LineView {
+impl From<Lying> for LineView {
+    fn from(Lying { offset, line }: Lying) -> LineView {
         LineView {
-            number: line.number,
-            at_ms: line.at.0,
-            task: line.task.partition.0,
-            step: line.step.0,
-            attempt: line.attempt,
-            level: format!("{:?}", line.level).to_lowercase(),
+            task: line.tried.task.0,
+            offset: offset.0,
+            at_ms: line.tried.at.0,
+            generation: line.tried.generation.0,
+            step: line.tried.step.0,
+            attempt: line.tried.attempt,
+            level: line.level.name(),
             message: line.message,
+            dropped: line.dropped,
         }
     }
 }
 
-/// The lines of a plugin, from a number on; waits for one, if it is told to.
+/// The last lines of a plugin.
 pub async fn read(
     State(broker): State<Arc<Broker>>,
     Path(name): Path<String>,
     Query(which): Query<Which>,
 ) -> Result<Json<Lines>, Problem> {
-    let deployment = find(&broker, &name)?.id;
-    let limit = which.limit.unwrap_or(limits::LOG_LINES_KEPT);
-    let book = broker.plugins.tasks.logbook();
-    let mut news = book.watch();
-    let wait = Duration::from_millis(which.wait_ms).min(WAIT_MAX);
-    let mut time = pin!(broker.world.clock.sleep(wait));
-    loop {
-        // Read before the lines: what is written in between is read again rather than missed.
-        let next = *news.borrow_and_update();
-        let lines = book.read(deployment, which.from, limit);
-        let next = lines.last().map_or(next, |line| line.number + 1).max(which.from);
-        let over = !lines.is_empty() || wait.is_zero() || {
-            let changed = pin!(news.changed());
-            matches!(select(changed, &mut time).await, futures_util::future::Either::Right(_))
-        };
-        if over {
-            return Ok(Json(Lines { lines: lines.into_iter().map(LineView::from).collect(), next }));
-        }
+    let deployment = find(&broker, &name)?;
+    let limit = which.limit.unwrap_or(LINES_DEFAULT).min(limits::LOG_LINES_SHOWN_MAX);
+    let mut lines: Vec<Lying> = Vec::new();
+    for task in (0..deployment.spec.tasks()).filter(|task| which.task.is_none_or(|only| only == *task)) {
+        lines.extend(broker.plugins.last_lines(&deployment, Partition(task), limit)?);
+        lines.sort_by_key(|lying| lying.line.tried.at);
+        lines.drain(..lines.len().saturating_sub(limit));
     }
+    let topic = deployment.spec.log.map(|log| log.name);
+    Ok(Json(Lines { topic, lines: lines.into_iter().map(LineView::from).collect() }))
 }

@@ -40,6 +40,9 @@ pub struct PluginView {
     subscribe: Vec<String>,
     publish: Vec<String>,
     dead_letter: String,
+    /// The topic of its log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
     lag_records: u64,
     /// Records that were removed before its tasks consumed them, and that these passed over.
     passed_over_records: u64,
@@ -78,6 +81,7 @@ fn view(broker: &Broker, deployment: &Deployment) -> Result<PluginView, Problem>
         subscribe: spec.inputs.iter().map(|input| input.name.clone()).collect(),
         publish: spec.outputs.iter().map(|output| output.name.clone()).collect(),
         dead_letter: spec.dead_letter.name.clone(),
+        log: spec.log.as_ref().map(|log| log.name.clone()),
         lag_records: state.iter().map(|task| task.lag_records).sum(),
         passed_over_records: state.iter().map(|task| task.passed_over_records).sum(),
         expiring: state.iter().filter(|task| !task.expiring.is_empty()).count(),

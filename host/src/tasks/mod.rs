@@ -10,7 +10,6 @@
 //! | [`handed`] | what a guest is given of its deployment, in each of its steps |
 //! | [`pace`] | how many events a step is given |
 //! | [`dead_letter`] | what becomes of a record that cannot be handled |
-//! | [`logbook`] | what plugins wrote to their logs |
 //! | [`report`] | what is known of a task beside its row: for people |
 //! | [`stall`] | whether a task that has something to do gets on |
 
@@ -19,7 +18,6 @@ pub mod dead_letter;
 mod handed;
 pub mod inbox;
 pub mod item;
-pub mod logbook;
 mod pace;
 pub mod pump;
 mod redrives;
@@ -41,10 +39,10 @@ use tidemill_core::task::KnownSpec;
 use tokio::sync::Semaphore;
 
 use crate::components::Components;
+use crate::logs::writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::reserve::Reserve;
 use crate::shards::Shard;
-use logbook::Logbook;
 use pump::Pump;
 use report::{Phase, Report, Reporter, Turn};
 
@@ -62,7 +60,8 @@ pub struct Tasks {
     metrics: Arc<Metrics>,
     reserve: Arc<Reserve>,
     reports: Mutex<BTreeMap<TaskId, Arc<Report>>>,
-    logbook: Arc<Logbook>,
+    /// By shard.
+    logs: Vec<Arc<LogWriter>>,
 }
 
 impl Tasks {
@@ -72,9 +71,9 @@ impl Tasks {
         components: Arc<Components>,
         metrics: Arc<Metrics>,
         reserve: Arc<Reserve>,
+        logs: Vec<Arc<LogWriter>>,
     ) -> Arc<Tasks> {
-        let logbook = Arc::new(Logbook::new(world.clock.now()));
-        Arc::new(Tasks { world, components, metrics, reserve, reports: Mutex::default(), logbook })
+        Arc::new(Tasks { world, components, metrics, reserve, reports: Mutex::default(), logs })
     }
 
     /// Keeps the tasks of a shard running, for as long as this broker leads it; for ever.
@@ -129,7 +128,7 @@ impl Tasks {
                     metrics: self.metrics.clone(),
                     reserve: self.reserve.clone(),
                     report,
-                    logbook: self.logbook.clone(),
+                    log: self.logs[usize::from(shard.id.0)].clone(),
                     task,
                     jumps: row.jumps,
                     may_have_timers: AtomicBool::new(true),
@@ -152,14 +151,9 @@ impl Tasks {
         self.reports.lock().entry(task).or_default().clone()
     }
 
-    /// What plugins wrote to their logs.
-    pub fn logbook(&self) -> &Logbook {
-        &self.logbook
-    }
-
     /// A deployment is no more, and nobody asks how its tasks are.
     pub fn forget(&self, deployment: DeploymentId) {
         self.reports.lock().retain(|task, _| task.deployment != deployment);
-        self.logbook.forget(deployment);
+        self.logs.iter().for_each(|log| log.forget(deployment));
     }
 }

@@ -40,11 +40,12 @@ use super::dead_letter;
 use super::handed::Handed;
 use super::inbox::Inbox;
 use super::item::{Content, Item};
-use super::logbook::{Logbook, Tried};
 use super::pace::Pace;
 use super::redrives;
 use super::report::{Phase, Report, Reporter};
 use crate::components::Components;
+use crate::logs::line::Tried;
+use crate::logs::writer::LogWriter;
 use crate::metrics::{Metrics, StepInFlight};
 use crate::reserve::Reserve;
 use crate::shards::ahead::Runner;
@@ -72,7 +73,7 @@ pub struct Pump {
     /// What people are told.
     pub report: Reporter,
     /// Where the plugin's log goes.
-    pub logbook: Arc<Logbook>,
+    pub log: Arc<LogWriter>,
     /// The task.
     pub task: TaskId,
     /// What it is told.
@@ -409,8 +410,9 @@ impl Pump {
         self.metrics.step_ran(&self.spec.name, &outcome);
         pace.took(items.len(), outcome.usage.cpu);
         self.report.used(outcome.usage);
-        let tried = Tried { task: self.task, step, attempt, at: self.world.clock.now() };
-        self.logbook.write(tried, outcome.log, outcome.log_lines_dropped);
+        let (generation, task) = (self.spec.generation, self.task.partition);
+        let tried = Tried { generation, task, step, attempt: attempt + 1, at: self.world.clock.now() };
+        self.log.take(&self.spec, tried, outcome.log, outcome.log_lines_dropped);
         let failure = match outcome.result {
             Ok(effects) => match self.commit(items, items.len(), Outcome::Done, effects, in_flight).await? {
                 Ok(()) => return Ok(Ok(())),

@@ -9,6 +9,7 @@ use tidemill_core::manifest::Manifest;
 use tidemill_core::shard::letters;
 use tidemill_host::broker::Broker;
 use tidemill_host::letters::Which;
+use tidemill_host::logs::line::Line;
 use tidemill_protocol::ids::{Partition, Position};
 use tidemill_sim::chance::SimChance;
 
@@ -21,6 +22,8 @@ pub const NAME: &str = "picky";
 pub const PICKED: &str = "picked";
 /// The topic of its dead letters.
 pub const LETTERS: &str = "picky.dead-letter";
+/// The topic of its log.
+pub const LOG: &str = "picky.log";
 /// Of ten orders, it gives up so many at first.
 pub const REJECTS_FIRST: u64 = 4;
 /// How often, of a thousand letters, one is redriven that is chosen by itself.
@@ -98,6 +101,18 @@ pub fn waits(broker: &Broker, deployment: &Deployment) -> Result<bool, Broken> {
         }
     }
     Ok(false)
+}
+
+/// Lines come from no record, and each is of a try. How many there are nobody promises: each cut takes the last.
+pub fn prove_log(lines: &[Told]) -> Result<(), Broken> {
+    let is_line = |one: &Told| {
+        let line = Line::of(&one.record);
+        one.derived.is_none() && line.is_some_and(|line| line.tried.task == one.at.partition)
+    };
+    match lines.iter().find(|one| !is_line(one)) {
+        None => Ok(()),
+        Some(one) => Err(Broken::Violated(format!("{:?} is no line of a log", one.record))),
+    }
 }
 
 /// Each order was copied once, from itself; each letter is of an order, and was given to the plugin again once.

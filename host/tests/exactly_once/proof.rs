@@ -100,6 +100,7 @@ impl Kept {
             &letters.unwrap_or_default(),
             &self.redrives(),
         )?;
+        picky::prove_log(&topics.remove(picky::LOG).unwrap_or_default())?;
         if let Some((name, _)) = topics.iter().find(|(name, _)| name.ends_with(".dead-letter")) {
             return Err(Broken::Violated(format!("{name} is not empty")));
         }

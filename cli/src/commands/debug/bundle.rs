@@ -42,6 +42,7 @@ const OF_PLUGIN: &[&str] = &[
     "subscribe",
     "publish",
     "dead-letter",
+    "log",
     "lag-records",
     "timers",
     "running",

@@ -33,7 +33,10 @@ impl Author {
             Author::Test(order) => order.run(format).await,
             Author::Dev(order) => order.run(&api()?, format).await,
             Author::Inspect(order) => order.run(format),
-            Author::Logs(order) => order.run(&api()?, format).await,
+            Author::Logs(order) => {
+                let context = Contexts::find(context)?;
+                order.run(&context, &AdminApi::new(&context)?, format).await
+            }
             Author::State(order) => order.run(&api()?, format).await,
         }
     }

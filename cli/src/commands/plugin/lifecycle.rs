@@ -135,11 +135,12 @@ impl Delete {
     async fn run(&self, api: &AdminApi, format: Format) -> Result<(), Failure> {
         let name = &self.name;
         let plugin: Value = api.get(&format!("/v1/plugins/{}", part(name))).await?;
+        let log = plugin["log"].as_str().map(str::to_owned);
         let question = format!(
             "The {} tasks of {name} end, and their state, timers and positions are removed.\n\
              The topics that it wrote to stay with their records: {}.\n",
             text(&plugin["tasks"]),
-            list(&written(&plugin)),
+            list(&written(&plugin).into_iter().chain(log).collect::<Vec<_>>()),
         );
         agreed(&question, self.yes)?;
         let deleted: Value = api.delete(&format!("/v1/plugins/{}", part(name))).await?;

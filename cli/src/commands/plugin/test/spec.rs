@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidemill_core::catalog::TopicSettings;
-use tidemill_core::catalog::deploy::dead_letter_name;
+use tidemill_core::catalog::own_topics::dead_letter_name;
 use tidemill_core::ids::{DeploymentId, Generation, ShardId};
 use tidemill_core::task::{Input, Output, TaskSpec};
 use tidemill_host::components::digest;
@@ -41,6 +41,7 @@ pub fn spec(plugin: &FromFiles, partitions: u32) -> anyhow::Result<TaskSpec> {
         inputs,
         outputs: manifest.publish.iter().map(|name| output(name)).collect(),
         dead_letter: output(&dead_letter_name(&manifest.name)),
+        log: None,
         config: manifest.flat_config()?,
         limits: manifest.limits.clone(),
         failure: manifest.failure.clone(),
