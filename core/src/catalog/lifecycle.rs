@@ -111,7 +111,7 @@ fn missing(name: &str) -> Rejection {
 mod tests {
     use super::*;
     use crate::catalog::workbench::{NOW, TENANT, carry_out, cluster, deploy, finish, manifest, why};
-    use crate::ids::{DeploymentId, Generation};
+    use crate::ids::{DeploymentId, Digest, Generation};
     use crate::tables::MemoryTables;
 
     fn order(tables: &mut MemoryTables, order: &Order) -> Result<Deployment, Rejection> {
