@@ -57,6 +57,8 @@ pub const ADMIN_DOCUMENT_BYTES_MAX: usize = MIB;
 pub const ADMIN_DOCUMENT_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How long a component, or a bundle, may take to come in.
 pub const ADMIN_COMPONENT_WAIT_MAX: Duration = Duration::from_secs(300);
+/// How much of a body that is too large is read and dropped, so that its sender hears of it.
+pub const ADMIN_DROPPED_BYTES_MAX: usize = 4 * MIB;
 /// A client that has sent part of a frame and is silent for so long gets its stream ended.
 pub const FRAME_SILENCE_MAX: Duration = Duration::from_secs(10);
 

@@ -15,7 +15,8 @@ use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_core::limits;
@@ -169,12 +170,25 @@ async fn whole(broker: &Broker, body: Body, most: usize, wait: Duration) -> Resu
         return Err(Problem::too_large("body", most));
     }
     tokio::select! {
-        read = axum::body::to_bytes(body, most) => read.map_err(|error| {
-            let is_length = std::error::Error::source(&error).is_some_and(|inner| inner.is::<http_body_util::LengthLimitError>());
-            if is_length { Problem::too_large("body", most) } else { Problem::field("body", format!("it broke off: {error}")) }
-        }),
+        read = read(body, most) => read,
         () = broker.world.clock.sleep(wait) => Err(Problem::too_slow(wait)),
     }
+}
+
+/// Reads a body. Of one that turns out too large, some more is read and dropped: who is still sending hears no answer.
+async fn read(mut body: Body, most: usize) -> Result<Bytes, Problem> {
+    let (mut kept, mut seen) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Problem::field("body", format!("it broke off: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        seen += data.len();
+        if seen <= most {
+            kept.extend_from_slice(&data);
+        } else if seen > most + limits::ADMIN_DROPPED_BYTES_MAX {
+            break;
+        }
+    }
+    if seen > most { Err(Problem::too_large("body", most)) } else { Ok(kept.freeze()) }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
