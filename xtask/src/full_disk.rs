@@ -51,6 +51,9 @@ publish = ["copies"]
 topic = "originals"
 from = "earliest"
 
+[failure]
+behind-log-start = "earliest"
+
 [config]
 to = "copies"
 "#;
@@ -182,9 +185,11 @@ fn inside(disk: &Path, program: &Path) -> anyhow::Result<()> {
     broker.settle(PATIENCE)?;
     let (originals, copies) = (end(&runtime, &client, "originals")?, end(&runtime, &client, "copies")?);
     println!("    with room again: {originals} records, {copies} copies");
-    ensure!(originals == copies, "each record has one copy");
+    // One of them was trimmed before the plugin came to it.
+    ensure!(originals == copies + 1, "each record that is there has one copy");
     ensure!(originals > sent.acknowledged, "all that was acknowledged is there");
     let task = broker.json(&["plugin", "describe", "copy"])?;
+    ensure!(task["state"][0]["passed-over-records"] == 1, "what was trimmed is counted: {task}");
     ensure!(
         task["state"][0]["work"]["dead-letters"].as_u64().unwrap_or_default() == 0,
         "no dead letters: {task}"
