@@ -111,7 +111,7 @@ impl Reclaim {
     }
 
     async fn story(&self, client: &Client, broker: &Broker) -> anyhow::Result<Seen> {
-        let topics: Vec<_> = (0..TOPICS).map(|number| NewTopic::new(&name(number), 1)).collect();
+        let topics: Vec<_> = (0..TOPICS).map(|number| NewTopic::new(name(number), 1)).collect();
         for (topic, made) in client.admin().create_topics(&topics).await? {
             made.with_context(|| topic)?;
         }

@@ -163,7 +163,7 @@ impl Logs {
             let line = Line::of(record)?;
             let is_wanted = self.level.is_none_or(|level| line.level >= level)
                 && self.step.is_none_or(|step| line.tried.step.0 == step);
-            is_wanted.then(|| (batch.partition, Lying { offset: record.offset, line }))
+            is_wanted.then_some((batch.partition, Lying { offset: record.offset, line }))
         });
         lines.collect()
     }
