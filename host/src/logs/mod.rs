@@ -12,7 +12,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | [`line`] | a line, and the record that it is |
+//! | [`mod@line`] | a line, and the record that it is |
 //! | [`waiting`] | the lines of a shard that are not written yet |
 //! | [`writer`] | who writes them |
 //! | [`last`] | reading the last ones, for people |
