@@ -265,15 +265,20 @@ impl Shared {
 
     /// See `GroupLog::index_of`.
     pub(super) fn index_of(&self, at: TopicPartition, offset: Offset) -> Result<Option<LogIndex>, Fault> {
-        let chunk = match self.lies(at, offset)? {
-            Lies::Nowhere => return Ok(None),
-            Lies::Unsealed(placed) => return Ok(Some(placed.index)),
-            Lies::Sealed(chunk) => chunk,
-        };
         let holds = |placed: &PlacedBatch| Ok(index::extent(&placed.batch)?.1 > offset);
-        match self.first_in_chunk(chunk, at, holds)? {
-            Some((index, _)) => Ok(Some(index)),
-            None => Err(missing(at, offset)),
+        let mut in_vain = None;
+        loop {
+            let chunk = match self.lies(at, offset)? {
+                Lies::Nowhere => return Ok(None),
+                Lies::Unsealed(placed) => return Ok(Some(placed.index)),
+                Lies::Sealed(chunk) => chunk,
+            };
+            if let Some((index, _)) = self.first_in_chunk(chunk, at, holds)? {
+                return Ok(Some(index));
+            }
+            if in_vain.replace(chunk) == Some(chunk) {
+                return Err(missing(at, offset));
+            }
         }
     }
 
@@ -307,8 +312,8 @@ impl Shared {
         at: TopicPartition,
         from: LogIndex,
     ) -> Result<Option<LogIndex>, Fault> {
-        let mut from = from;
-        let chunk = loop {
+        let (mut from, mut in_vain) = (from, None);
+        loop {
             let reaches = |span: &Span| span.last >= from;
             let Some(segment) = self.directory_spans(line, at, |spans| spans.first_where(reaches))? else {
                 return Ok(None);
@@ -323,21 +328,28 @@ impl Shared {
             let chunk = self.sealed_spans(&segment, at, |spans| spans.first_where(reaches))?;
             let Some(chunk) = chunk else { continue };
             let chunk = chunk.ok_or_else(|| missing(at, segment.base))?;
-            if !chunk.is_gone() {
-                break chunk;
+            if chunk.is_gone() {
+                from = after(chunk.last);
+                continue;
             }
-            from = after(chunk.last);
-        };
-        if chunk.first >= from {
-            return Ok(Some(chunk.first));
+            if chunk.first >= from {
+                return Ok(Some(chunk.first));
+            }
+            let holds = |entry: &&LogEntry| match &entry.payload {
+                Payload::Entry(inner) => {
+                    entry.id.index >= from && inner.resident().any(|placed| placed.at == at)
+                }
+                Payload::Blank | Payload::Membership(_) => false,
+            };
+            let read = self.chunk_at(LogIndex(chunk.place))?;
+            if let Some(entry) = read.as_ref().and_then(|read| read.entries.iter().find(holds)) {
+                return Ok(Some(entry.id.index));
+            }
+            // It may have been given back since we were led there; then we are led on.
+            if in_vain.replace(chunk.place) == Some(chunk.place) {
+                return Err(missing(at, chunk.base));
+            }
         }
-        let read = self.chunk_at(LogIndex(chunk.place))?.ok_or_else(|| missing(at, chunk.base))?;
-        let holds = |entry: &&LogEntry| match &entry.payload {
-            Payload::Entry(inner) => entry.id.index >= from && inner.resident().any(|placed| placed.at == at),
-            Payload::Blank | Payload::Membership(_) => false,
-        };
-        let found = read.entries.iter().find(holds).map(|entry| entry.id.index);
-        found.map(Some).ok_or_else(|| missing(at, chunk.base))
     }
 
     /// See `GroupLog::batch_for_time`.
@@ -353,20 +365,24 @@ impl Shared {
             (memory.line.index.at_time(at, timestamp_ms), memory.line.number)
         };
         let reaches = |span: &Span| !span.is_gone() && span.max_timestamp_ms >= timestamp_ms;
+        let is_late = |placed: &PlacedBatch| Ok(index::extent(&placed.batch)?.2 >= timestamp_ms);
+        let mut in_vain = None;
         let sealed = loop {
             let Some(segment) = self.directory_spans(line, at, |spans| spans.first_matching(reaches))? else {
                 break None;
             };
             let chunk = self.sealed_spans(&segment, at, |spans| spans.first_where(reaches))?;
-            if let Some(chunk) = chunk {
-                break Some(chunk.ok_or_else(|| missing(at, segment.base))?);
+            let Some(chunk) = chunk else { continue };
+            let chunk = chunk.ok_or_else(|| missing(at, segment.base))?;
+            if let Some(found) = self.first_in_chunk(LogIndex(chunk.place), at, is_late)? {
+                break Some(found);
+            }
+            if in_vain.replace(chunk.place) == Some(chunk.place) {
+                return Err(missing(at, chunk.base));
             }
         };
         let found = match sealed {
-            Some(chunk) => {
-                let is_late = |placed: &PlacedBatch| Ok(index::extent(&placed.batch)?.2 >= timestamp_ms);
-                self.first_in_chunk(LogIndex(chunk.place), at, is_late)?
-            }
+            Some(found) => Some(found),
             None => {
                 let Some(placed) = unsealed.filter(|placed| placed.index < upto) else { return Ok(None) };
                 self.batches(at, placed.base, upto, 0)?.into_iter().next()
