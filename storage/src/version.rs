@@ -4,8 +4,10 @@ use std::path::Path;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use tidemill_core::fault::Fault;
+use tidemill_core::limits;
+use tidemill_core::seams::Disk;
 
-use crate::database::{DatabaseFile, Problem};
+use crate::database::{Commit, DatabaseFile, Problem};
 
 /// What a file says of itself. Values are the file's own; `version` is a big-endian u32 in all of them.
 pub(crate) const ABOUT: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("about");
@@ -17,6 +19,25 @@ const VERSION: u32 = 1;
 pub(crate) fn stamp(transaction: &WriteTransaction) -> Result<(), Problem> {
     transaction.open_table(ABOUT)?.insert(VERSION_KEY, &VERSION.to_be_bytes()[..])?;
     Ok(())
+}
+
+/// Makes a small file with the version and what `fill` writes, and gives it its name, durably.
+///
+/// # Errors
+/// A [`Fault`] of the disk.
+pub(crate) fn made(
+    disk: &dyn Disk,
+    path: &Path,
+    commit: Commit,
+    fill: impl FnOnce(&WriteTransaction) -> Result<(), Problem>,
+) -> Result<DatabaseFile, Fault> {
+    let file = DatabaseFile::create(disk, path, limits::SMALL_FILE_CACHE_BYTES)?;
+    file.write(commit, |transaction| {
+        stamp(transaction)?;
+        fill(transaction)
+    })?;
+    file.show(disk)?;
+    Ok(file)
 }
 
 /// Checks the version of a file that was just opened.
@@ -54,11 +75,9 @@ fn name(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_core::seams::Disk;
     use tidemill_sim::disk::SimDisk;
 
     use super::*;
-    use crate::database::Commit;
 
     #[test]
     fn a_newer_file_is_told_from_one_that_is_none_of_ours() {

@@ -68,15 +68,12 @@ impl Directory {
                 result => return result,
             }
         }
-        let file = DatabaseFile::create(disk, &path, limits::SMALL_FILE_CACHE_BYTES)?;
-        file.write(Commit::OneSync, |transaction| {
-            version::stamp(transaction)?;
+        let file = version::made(disk, &path, Commit::OneSync, |transaction| {
             transaction.open_table(SEGMENTS)?;
             transaction.open_table(SPANS)?;
             transaction.open_table(DESCENTS)?;
             Ok(())
         })?;
-        file.show(disk)?;
         Ok(Directory { file })
     }
 

@@ -136,14 +136,10 @@ pub(super) struct GoneFile {
 impl GoneFile {
     /// Opens the file, if it is there, and reads it.
     pub(super) fn open(disk: &dyn Disk, folder: &Path) -> Result<(GoneFile, GoneOf), Fault> {
-        let path = folder.join(NAME);
-        let names =
-            disk.list(folder).map_err(|error| Fault::disk(format!("listing {}", folder.display()), error))?;
-        if !names.contains(&path) {
+        let Some(file) = open_there(disk, folder)? else {
             return Ok((GoneFile { file: None }, GoneOf::new()));
-        }
-        let (file, _) = DatabaseFile::open(disk, &path, limits::SMALL_FILE_CACHE_BYTES, true)?;
-        version::check(&file)?;
+        };
+        let path = file.path();
         let gone = file.read(|transaction| {
             let mut gone = GoneOf::new();
             for row in ReadableTable::iter(&transaction.open_table(TABLE)?)? {
@@ -190,25 +186,38 @@ impl GoneFile {
         folder: &Path,
         change: impl FnOnce(&mut redb::Table<'_, u64, &'static [u8]>) -> Result<(), crate::database::Problem>,
     ) -> Result<(), Fault> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => {
-                let file = DatabaseFile::create(disk, &folder.join(NAME), limits::SMALL_FILE_CACHE_BYTES)?;
-                file.write(Commit::TwoSyncs, |transaction| {
-                    version::stamp(transaction)?;
-                    transaction.open_table(TABLE)?;
-                    Ok(())
-                })?;
-                file.show(disk)?;
-                none.insert(file)
-            }
+        let there = match self.file.take() {
+            None => open_there(disk, folder)?,
+            open => open,
         };
-        file.write(Commit::TwoSyncs, |transaction| change(&mut transaction.open_table(TABLE)?))
+        let file = match there {
+            Some(file) => file,
+            None => version::made(disk, &folder.join(NAME), Commit::TwoSyncs, |transaction| {
+                transaction.open_table(TABLE)?;
+                Ok(())
+            })?,
+        };
+        let changed = file.write(Commit::TwoSyncs, |transaction| change(&mut transaction.open_table(TABLE)?));
+        // One that could not be written is opened anew before it is asked again.
+        self.file = changed.is_ok().then_some(file);
+        changed
     }
 
     pub(super) fn close(&self) -> Result<(), Fault> {
         self.file.as_ref().map_or(Ok(()), DatabaseFile::close)
     }
+}
+
+fn open_there(disk: &dyn Disk, folder: &Path) -> Result<Option<DatabaseFile>, Fault> {
+    let path = folder.join(NAME);
+    let names =
+        disk.list(folder).map_err(|error| Fault::disk(format!("listing {}", folder.display()), error))?;
+    if !names.contains(&path) {
+        return Ok(None);
+    }
+    let (file, _) = DatabaseFile::open(disk, &path, limits::SMALL_FILE_CACHE_BYTES, true)?;
+    version::check(&file)?;
+    Ok(Some(file))
 }
 
 /// What the `gone.redb` of a folder says, for whoever only looks.

@@ -72,13 +72,10 @@ pub(super) struct PromiseFile {
 impl PromiseFile {
     /// Makes the file in a new folder.
     pub(super) fn create(disk: &dyn Disk, folder: &Path) -> Result<PromiseFile, Fault> {
-        let file = DatabaseFile::create(disk, &folder.join(NAME), limits::SMALL_FILE_CACHE_BYTES)?;
-        file.write(Commit::TwoSyncs, |transaction| {
-            version::stamp(transaction)?;
+        let file = version::made(disk, &folder.join(NAME), Commit::TwoSyncs, |transaction| {
             transaction.open_table(TABLE)?;
             Ok(())
         })?;
-        file.show(disk)?;
         Ok(PromiseFile { file, promises: Promises::default() })
     }
 

@@ -26,6 +26,7 @@ use tidemill_core::seams::{Disk, OpenMode};
 use tidemill_protocol::ids::TopicPartition;
 
 use super::apart::{self, BODIES, BodyKey};
+use super::cut;
 use super::directory::{Held, Listed};
 use super::gone::Gone;
 use super::reclaim::{Plan, Reclaimed};
@@ -62,7 +63,7 @@ impl GroupLog {
         let written_bytes = shared.say_gone(number, &punch.gone)?;
         wait(Some(self.ask(self.memory(), |done| Work::Relist { held: punch.held, done }))).await?;
         if !shared.is_sealed(number)? {
-            return Ok(());
+            return shared.gone_file.lock().forget(&*shared.disk, &shared.folder, &[number]);
         }
         shared.look_no_more(number, &punch.gone);
         shared.punch(number, &punch.gone)?;
@@ -100,11 +101,15 @@ impl Shared {
             let known = gone.below.entry(at).or_insert(below);
             *known = below.max(*known);
         }
+        if pages.is_empty() {
+            return Ok(None);
+        }
         gone.left += plan.fresh_bytes().saturating_sub(dead);
-        gone.pages = joined(pages);
-        gone.given_back += bytes_of(&gone.pages);
+        gone.given_back += bytes_of(&pages);
+        // Those that could not be given back when they were to be are tried again.
+        gone.pages = joined([std::mem::take(&mut gone.pages), pages].concat());
         let held = Box::new(sealed::held(&file, *listed, Some(&gone))?);
-        Ok((!gone.pages.is_empty()).then_some(Punch { held, gone, dead }))
+        Ok(Some(Punch { held, gone, dead }))
     }
 
     /// Whether the file system gives back parts of files. It is asked with a page behind the end of one.
@@ -139,24 +144,25 @@ impl Shared {
 
     /// Gives the pages back that nobody looks for any more, and says that it is done.
     pub(super) fn punch(&self, number: u64, gone: &Gone) -> Result<(), Fault> {
-        let path = segment::path(&self.folder, number);
-        give_back(&*self.disk, &path, &gone.pages).map_err(|error| failed(&path, error))?;
+        give_back(&*self.disk, &segment::path(&self.folder, number), &gone.pages)?;
         let done = gone.done();
         self.say_gone(number, &done)?;
         self.gone.write().insert(number, done);
         Ok(())
     }
 
-    /// A segment is no more: nothing need be said of it.
-    pub(super) fn forget_gone(&self, number: u64) -> Result<(), Fault> {
-        if self.gone.write().remove(&number).is_none() {
-            return Ok(());
-        }
-        self.gone_file.lock().forget(&*self.disk, &self.folder, &[number])
+    /// Segments are no more: nothing need be said of them.
+    pub(super) fn forget_gone(&self, numbers: &[u64]) -> Result<(), Fault> {
+        self.in_vain.lock().retain(|number, _| !numbers.contains(number));
+        let known: Vec<u64> = {
+            let mut gone = self.gone.write();
+            numbers.iter().copied().filter(|number| gone.remove(number).is_some()).collect()
+        };
+        self.gone_file.lock().forget(&*self.disk, &self.folder, &known)
     }
 }
 
-const PAGE: u64 = 4096;
+const PAGE: u64 = cut::PAGE as u64;
 
 fn bytes_of(pages: &[Range<u64>]) -> u64 {
     pages.iter().map(|pages| pages.end - pages.start).sum()
@@ -167,10 +173,13 @@ fn failed(path: &Path, error: std::io::Error) -> Fault {
 }
 
 /// Gives pages of a file back, durably.
-pub(super) fn give_back(disk: &dyn Disk, path: &Path, pages: &[Range<u64>]) -> std::io::Result<()> {
-    let file = disk.open(path, OpenMode::Write)?;
-    pages.iter().try_for_each(|pages| file.punch(pages.start, pages.end - pages.start))?;
-    file.sync_data()
+pub(super) fn give_back(disk: &dyn Disk, path: &Path, pages: &[Range<u64>]) -> Result<(), Fault> {
+    let give = || {
+        let file = disk.open(path, OpenMode::Write)?;
+        pages.iter().try_for_each(|pages| file.punch(pages.start, pages.end - pages.start))?;
+        file.sync_data()
+    };
+    give().map_err(|error| failed(path, error))
 }
 
 /// A segment's file, opened anew, and what is seen while it is read.

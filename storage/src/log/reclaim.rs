@@ -201,7 +201,7 @@ impl GroupLog {
     ) -> Result<Reclaimed, Fault> {
         let _alone = self.shared().reclaiming.lock().await;
         let below = self.purged().map_or(LogIndex(0), |purged| below.min(after(purged.index)));
-        let mut reclaimed = Reclaimed::default();
+        let (mut reclaimed, mut failed) = (Reclaimed::default(), Ok(()));
         for listed in self.shared().reclaimable(below, &log_start)? {
             match self.shared().prepare(&listed, &log_start)? {
                 None => {}
@@ -209,12 +209,13 @@ impl GroupLog {
                     reclaimed.count(&exchange);
                     let work = |done| Work::Exchange { old: exchange.old, new: exchange.new, done };
                     wait(Some(self.ask(self.memory(), work))).await?;
-                    self.shared().forget_gone(listed.number)?;
+                    self.shared().forget_gone(&[listed.number])?;
                 }
-                Some(Step::Punch(punch)) => self.punch(*punch, &mut reclaimed).await?,
+                // Those behind it may give room without a byte being written.
+                Some(Step::Punch(punch)) => failed = failed.and(self.punch(*punch, &mut reclaimed).await),
             }
         }
-        Ok(reclaimed)
+        failed.map(|()| reclaimed)
     }
 }
 
@@ -232,7 +233,7 @@ impl Shared {
         };
         let held = self.directory.held(line)?;
         let punch_bytes = self.options.punch_bytes;
-        let (mut worth, mut bare) = (Vec::new(), Vec::new());
+        let (mut worth, mut bare, mut is_front) = (Vec::new(), Vec::new(), true);
         for listed in segments {
             let (bytes, dead) = match held.get(&listed.number) {
                 Some(held) => bytes_and_dead(held, log_start)?,
@@ -247,11 +248,13 @@ impl Shared {
                 worth.append(&mut bare);
             }
             bare.clear();
+            is_front &= bytes == dead;
             let left = self.gone.read().get(&listed.number).map_or(0, |gone| gone.left);
             let in_vain = self.in_vain.lock().get(&listed.number).copied().unwrap_or(0);
             // A little less than half: what lies below an offset is not known to the byte.
-            let is_half = (dead + left) * 9 / 4 >= bytes + left;
-            worth.extend((is_half || dead >= in_vain + punch_bytes).then_some(listed));
+            let is_half = dead + left > 0 && (dead + left) * 9 / 4 >= bytes + left;
+            // One that is empty goes with those before it, and only takes its own rows till then.
+            worth.extend((is_front || is_half || dead >= in_vain + punch_bytes).then_some(listed));
         }
         Ok(worth)
     }
@@ -279,6 +282,7 @@ impl Shared {
         let punch =
             if plan.fresh_bytes() < self.options.punch_bytes { None } else { self.to_punch(listed, &plan)? };
         if let Some(punch) = punch.filter(|punch| punch.dead * 2 >= plan.dead || !plan.is_worth_it()) {
+            self.in_vain.lock().remove(&listed.number);
             return Ok(Some(Step::Punch(Box::new(punch))));
         }
         if !plan.is_worth_it() {

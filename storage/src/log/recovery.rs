@@ -386,11 +386,10 @@ impl Found {
             let Some(gone) = gone.get_mut(&number) else { continue };
             let done = gone.done();
             let given = punch::give_back(disk, &path, &gone.pages)
-                .map_err(|error| Fault::disk(format!("giving back parts of {}", path.display()), error))
                 .and_then(|()| file.put(disk, folder, number, &done));
             match given {
                 Ok(_) => *gone = done,
-                // Nobody looks for it; the next start tries again.
+                // Nobody looks for it; whoever gives back more of the segment, or the next start, tries again.
                 Err(fault) => tracing::warn!(%fault, "a part of the disk is not given back for now"),
             }
         }

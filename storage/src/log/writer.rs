@@ -402,7 +402,8 @@ impl Writer {
             removed
         };
         let removed = numbers.iter().try_for_each(remove).and_then(|()| disk.sync_directory(folder));
-        removed.map_err(|error| Fault::disk(format!("removing segments of {}", folder.display()), error))
+        removed.map_err(|error| Fault::disk(format!("removing segments of {}", folder.display()), error))?;
+        self.shared.forget_gone(numbers)
     }
 
     /// How long the active segment may still be written; `None` when there is nothing in it.
@@ -442,7 +443,7 @@ impl Writer {
         self.mark.sync()?;
         shared.sealed.forget_all();
         shared.directory.close()?;
-        shared.gone_file.lock().close()?;
-        self.promises.close()
+        let gone = shared.gone_file.lock().close();
+        self.promises.close().and(gone)
     }
 }

@@ -184,3 +184,44 @@ fn a_power_cut_at_any_step_loses_nothing_and_the_rest_is_given_back_at_the_start
         }
     });
 }
+
+#[test]
+fn what_failed_to_be_given_back_is_tried_again() {
+    let failures = [
+        // The first of these asks whether the file system can.
+        (Operation::Punch, "segment-", 1),
+        (Operation::Sync, "segment-", 0),
+        (Operation::Write, "gone.redb", 0),
+        (Operation::Sync, "gone.redb", 0),
+        (Operation::Sync, "gone.redb", 2),
+    ];
+    for (operation, path, nth) in failures {
+        let disk = SimDisk::new();
+        let life = Life::on(&disk, 1);
+        let (log, _) = life.open(&options()).unwrap();
+        let mut model = Model { term: 1, ..Model::default() };
+        let (turns, bytes) = (12, 16_000);
+        fill(&life, &log, &mut model, turns, bytes);
+        let before = taken(&disk);
+        let mut given = Given { below: model.next(), deleted: [place(1)].into(), ..Given::default() };
+        reclaim(&life, &log, &given);
+
+        given.deleted.insert(place(3));
+        disk.fail(operation, path, nth);
+        let reclaimed = life.run(log.reclaim(LogIndex(given.below), |at| Ok(given.log_start(at))));
+        assert!(reclaimed.is_err(), "{operation:?} of {path}: {reclaimed:?}");
+        check(&log, &model, &given);
+        given.deleted.insert(place(7));
+        reclaim(&life, &log, &given);
+        let (of_them, back) = (3 * turns * bytes as u64, before - taken(&disk));
+        assert!(back * 10 >= of_them * 9, "{operation:?} of {path}: of {of_them} bytes {back} are back");
+        check(&log, &model, &given);
+        life.run(log.close()).unwrap();
+
+        let life = Life::on(&disk, 1);
+        let (log, recovery) = life.open(&options()).unwrap();
+        assert_eq!(recovery.amnesia, None);
+        check(&log, &model, &given);
+        whole_batches(&log);
+    }
+}
