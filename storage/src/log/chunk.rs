@@ -303,6 +303,7 @@ mod tests {
     fn what_lies_apart_is_put_together_again() {
         let entries = mixed();
         let draft = Draft::new(&entries, 7, None);
+        crate::log::hostile::chunk(&written(&draft));
         let apart: Vec<_> = draft.bodies().map(|(at, rows, _)| (at, rows.iter().sum::<usize>())).collect();
         assert!(
             matches!(apart[..], [(one, 26_000..=29_000), (two, 12_000..=13_500)] if (one, two) == (at(1), at(2)))

@@ -135,7 +135,7 @@ impl Frame {
                 filled[*body] = end;
                 let taken = self.bodies[*body].taken;
                 let in_rows = start.min(taken)..end.min(taken);
-                match &bodies[*body] {
+                match bodies.get(*body).and_then(Option::as_ref) {
                     Some(bytes) => whole.extend_from_slice(&bytes[in_rows]),
                     None => whole.put_bytes(0, in_rows.len()),
                 }
@@ -234,9 +234,9 @@ fn read_apart(reader: &mut Reader, lengths: &[Listed]) -> Result<(Vec<Apart>, Pi
         let (begins, length) =
             (reader.u32("begin of a piece")? as usize, reader.u32("length of a piece")? as usize);
         let body = reader.u32("body of a piece")? as usize;
-        let follows = pieces.last().is_none_or(|(before, _)| {
-            (before.entry, before.begins + before.length) <= (entry, begins) || before.entry < entry
-        });
+        let follows = pieces
+            .last()
+            .is_none_or(|(before, _)| (before.entry, before.begins + before.length) <= (entry, begins));
         let fits = lengths.get(entry).is_some_and(|(.., whole)| begins + length <= *whole);
         if !follows || !fits || body >= bodies.len() {
             return Err(reader.malformed("piece"));
