@@ -208,18 +208,34 @@ pub(super) fn check_name(name: &str) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// Copies a file to where none is, durably but for its name.
+/// What a hole in a file may begin and end with, in bytes: a page of the segments.
+const HOLE: usize = 4096;
+
+/// Copies a file to where none is, durably but for its name. Where it has zeros, the copy has holes: what was given back of a
+/// segment takes no room in its copies either.
 pub(super) fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<Sum, BackupError> {
     disk.remove(to).map_err(at(to))?;
     let target = disk.open(to, OpenMode::CreateNew).map_err(at(to))?;
     let mut offset = 0;
     let sum = read(disk, from, |piece| {
-        target.write_at(offset, piece).map_err(at(to))?;
-        offset += piece.len() as u64;
+        let (start, pages) = (offset, piece.chunks(HOLE).collect::<Vec<_>>());
+        for alike in pages.chunk_by(|one, next| is_zero(one) == is_zero(next)) {
+            let bytes: usize = alike.iter().map(|page| page.len()).sum();
+            let begins = (offset - start) as usize;
+            if !is_zero(alike[0]) {
+                target.write_at(offset, &piece[begins..begins + bytes]).map_err(at(to))?;
+            }
+            offset += bytes as u64;
+        }
         Ok(())
     })?;
+    target.set_len(offset).map_err(at(to))?;
     target.sync_data().map_err(at(to))?;
     Ok(sum)
+}
+
+fn is_zero(page: &[u8]) -> bool {
+    page.iter().all(|byte| *byte == 0)
 }
 
 /// Reads a file.
