@@ -3,8 +3,6 @@
 //!
 //! What is there is known from the archive, and no path is handed to the operating system that is not in it.
 
-use std::os::unix::fs::FileExt as _;
-
 use tidemill_core::fault::Fault;
 use tidemill_core::limits;
 
@@ -33,25 +31,11 @@ impl Step {
         offset: u64,
         length: u32,
     ) -> Result<Result<Vec<u8>, Absent>, Stop> {
-        let (bundle, within) = match self.file_at(path) {
-            Some((bundle, within, node)) if node.size.is_some() => (bundle, within),
-            Some(_) => return Ok(Err(Absent::Kind)),
-            None => return Ok(Err(Absent::Missing)),
-        };
-        let read = || -> std::io::Result<Vec<u8>> {
-            let mut bytes = vec![0; (length as usize).min(limits::GUEST_FILE_READ_BYTES_MAX)];
-            let file = bundle.dir().open(within)?.into_std();
-            let mut read = 0;
-            while read < bytes.len() {
-                match file.read_at(&mut bytes[read..], offset.saturating_add(read as u64))? {
-                    0 => break,
-                    more => read += more,
-                }
-            }
-            bytes.truncate(read);
-            Ok(bytes)
-        };
-        Ok(Ok(read().map_err(|error| Fault::disk(format!("reading {path} of a bundle"), error))?))
+        let Some((bundle, within, node)) = self.file_at(path) else { return Ok(Err(Absent::Missing)) };
+        let Some(size) = node.size else { return Ok(Err(Absent::Kind)) };
+        let most = u64::from(length).min(limits::GUEST_FILE_READ_BYTES_MAX as u64);
+        let read = bundle.read(within, size, offset, most);
+        Ok(Ok(read.map_err(|error| Fault::disk(format!("reading {path} of a bundle"), error))?))
     }
 
     /// How many bytes a file has.

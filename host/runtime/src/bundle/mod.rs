@@ -19,6 +19,8 @@ mod gather;
 mod unpack;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -79,13 +81,24 @@ impl Bundle {
         unpack::unpack(archive, folder)
     }
 
+    /// Whether somebody else has it, too.
+    pub fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         &self.0.folder
     }
 
-    /// The files, through cap-std.
-    pub(crate) fn dir(&self) -> &Dir {
-        &self.0.dir
+    /// At most `most` bytes of a file of `size`, from an offset on, wherever that is; fewer only at its end.
+    pub(crate) fn read(&self, path: &str, size: u64, offset: u64, most: u64) -> io::Result<Vec<u8>> {
+        // The operating system takes no offset so far behind the end as a guest may name.
+        let left = size.saturating_sub(offset).min(most);
+        let mut bytes = vec![0; usize::try_from(left).map_err(io::Error::other)?];
+        if !bytes.is_empty() {
+            self.0.dir.open(path)?.into_std().read_exact_at(&mut bytes, offset)?;
+        }
+        Ok(bytes)
     }
 
     /// What lies at a path.

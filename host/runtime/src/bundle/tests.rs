@@ -135,3 +135,12 @@ fn a_folder_is_made_anew_and_holds_what_was_packed() {
     assert!(outside.join("kept").exists());
     assert_eq!(gather(&folder).unwrap(), archive);
 }
+
+#[test]
+fn a_file_is_read_from_any_offset() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = Bundle::unpack(&pack(&files()).unwrap(), &folder.path().join("unpacked")).unwrap();
+    let read = |offset, most| String::from_utf8(bundle.read("a.b", 3, offset, most).unwrap()).unwrap();
+    assert_eq!([read(0, 2), read(1, 9), read(3, 9), read(0, 0)], ["do", "ot", "", ""]);
+    assert_eq!([read(u64::MAX, 1), read(i64::MAX as u64 + 1, u64::MAX)], ["", ""]);
+}
