@@ -23,9 +23,9 @@ use tidemill_core::seams::World;
 use tidemill_runtime::bundle::{ArchiveError, UnpackError, archive};
 use tidemill_runtime::{Bundle, Mounted};
 use tidemill_storage::folder;
+use tokio::sync::oneshot;
 
-use crate::components::digest;
-use crate::files;
+use crate::files::{self, digest};
 
 /// Why a bundle cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -103,18 +103,38 @@ impl Bundles {
     /// # Errors
     /// As the disk's.
     pub fn get(&self, wanted: Digest) -> io::Result<Option<Bytes>> {
-        let file = files::read(&*self.world.disk, &self.archive(wanted), limits::BUNDLE_BYTES_MAX)?;
-        Ok(file.filter(|bytes| digest(bytes) == wanted).map(Bytes::from))
+        files::read_known(&*self.world.disk, &self.archive(wanted), wanted, limits::BUNDLE_BYTES_MAX)
     }
 
-    /// What a deployment grants, for its guests to read.
+    /// Whether all that a deployment grants is here.
+    ///
+    /// # Errors
+    /// [`BundleError`] when one is not.
+    pub fn check(&self, grants: &[Grant]) -> Result<(), BundleError> {
+        let is_here = |wanted: Digest| self.get(wanted)?.map(drop).ok_or(BundleError::Missing(wanted));
+        grants.iter().try_for_each(|grant| is_here(grant.digest))
+    }
+
+    /// What a deployment grants, for its guests to read. One that is not unpacked is unpacked on a thread of its own: it may
+    /// be large, and whoever else wants it waits.
     ///
     /// # Errors
     /// [`BundleError`] when one is not here.
-    pub fn mounted(&self, grants: &[Grant]) -> Result<Arc<[Mounted]>, BundleError> {
-        let mounted =
-            |grant: &Grant| Ok(Mounted { at: grant.mount.clone(), bundle: self.unpacked(grant.digest)? });
-        grants.iter().map(mounted).collect()
+    pub async fn mounted(self: &Arc<Self>, grants: &[Grant]) -> Result<Arc<[Mounted]>, BundleError> {
+        if grants.is_empty() {
+            return Ok(Arc::default());
+        }
+        let (done, mounted) = oneshot::channel();
+        let (bundles, grants) = (self.clone(), grants.to_vec());
+        let unpack = async move {
+            let mounted = |Grant { mount, digest }: &Grant| {
+                Ok(Mounted { at: mount.clone(), bundle: bundles.unpacked(*digest)? })
+            };
+            // Whoever asked may be gone.
+            let _ = done.send(grants.iter().map(mounted).collect());
+        };
+        self.world.spawner.thread("bundles".to_owned(), Box::pin(unpack));
+        mounted.await.unwrap_or_else(|_| Err(io::Error::other("it was not unpacked").into()))
     }
 
     fn unpacked(&self, wanted: Digest) -> Result<Bundle, BundleError> {
@@ -122,6 +142,8 @@ impl Bundles {
         if let Some(bundle) = opened.get(&wanted) {
             return Ok(bundle.clone());
         }
+        // Those of versions that are no more are not kept open.
+        opened.retain(|_, bundle| bundle.is_in_use());
         let archive = self.get(wanted)?.ok_or(BundleError::Missing(wanted))?;
         let bundle = Bundle::unpack(&archive, &self.folder.join("unpacked").join(wanted.to_string()))?;
         opened.insert(wanted, bundle.clone());

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sha2::{Digest as _, Sha256};
 use tidemill_core::ids::Digest;
 use tidemill_core::limits;
 use tidemill_core::seams::World;
@@ -21,6 +20,7 @@ use tidemill_storage::folder;
 
 use crate::bundles::Bundles;
 use crate::files;
+pub use crate::files::digest;
 
 /// Why a component cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -59,7 +59,7 @@ impl From<io::Error> for ComponentError {
 /// All components, and the files that are deployed with them.
 pub struct Components {
     /// The files.
-    pub bundles: Bundles,
+    pub bundles: Arc<Bundles>,
     world: World,
     folder: PathBuf,
     runtime: Runtime,
@@ -86,7 +86,7 @@ impl Components {
             folder::make(&*world.disk, &folder.join(part))?;
         }
         Ok(Components {
-            bundles: Bundles::open(world.clone(), folder)?,
+            bundles: Arc::new(Bundles::open(world.clone(), folder)?),
             world,
             folder: folder.to_owned(),
             sealer: runtime.sealer(key),
@@ -125,8 +125,7 @@ impl Components {
     /// # Errors
     /// As the disk's.
     pub fn get(&self, wanted: Digest) -> io::Result<Option<Bytes>> {
-        let file = files::read(&*self.world.disk, &self.component(wanted), limits::COMPONENT_BYTES_MAX)?;
-        Ok(file.filter(|bytes| digest(bytes) == wanted).map(Bytes::from))
+        files::read_known(&*self.world.disk, &self.component(wanted), wanted, limits::COMPONENT_BYTES_MAX)
     }
 
     /// A component, ready to run: from memory, from its machine code, or compiled now.
@@ -185,9 +184,4 @@ impl std::fmt::Debug for Components {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Components({})", self.folder.display())
     }
-}
-
-/// The SHA-256 of a component.
-pub fn digest(component: &[u8]) -> Digest {
-    Digest(Sha256::digest(component).into())
 }

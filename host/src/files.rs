@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use tidemill_core::ids::Digest;
 use tidemill_core::seams::{Disk, OpenMode};
 
 /// The bytes of a file of at most `most` bytes; `None` when there is no such file.
@@ -19,6 +22,19 @@ pub fn read(disk: &dyn Disk, path: &Path, most: usize) -> io::Result<Option<Vec<
     let mut bytes = vec![0; length];
     file.read_at(0, &mut bytes)?;
     Ok(Some(bytes))
+}
+
+/// The bytes of a file that is named after their SHA-256; `None` also where it is damaged. Errors as [`read`].
+///
+/// # Errors
+/// As the disk's.
+pub fn read_known(disk: &dyn Disk, path: &Path, wanted: Digest, most: usize) -> io::Result<Option<Bytes>> {
+    Ok(read(disk, path, most)?.filter(|bytes| digest(bytes) == wanted).map(Bytes::from))
+}
+
+/// The SHA-256 of a component, or a bundle.
+pub fn digest(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
 }
 
 /// Puts `bytes` in the place of a file, durably and at once.

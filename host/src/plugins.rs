@@ -194,7 +194,7 @@ impl Plugins {
             self.reserve.check().map_err(Unchanged::from)?;
         }
         self.components.plugin(digest).await?;
-        self.components.bundles.mounted(&grants)?;
+        self.components.bundles.check(&grants)?;
         let starts = self.starts(tenant, &manifest)?;
         let (dead_letter, log) = (random_id(&self.world), random_id(&self.world));
         let request = Request { tenant: tenant.to_owned(), manifest, digest, starts, dead_letter, log };

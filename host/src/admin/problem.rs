@@ -62,6 +62,11 @@ impl Problem {
         }
     }
 
+    fn storage_failed(detail: String) -> Problem {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Problem::new(status, "Storage failed", ErrorCode::KAFKA_STORAGE_ERROR, detail)
+    }
+
     /// The thing is not there.
     pub fn not_found(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, "Not found", ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, detail)
@@ -144,8 +149,7 @@ impl IntoResponse for Problem {
 
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Problem {
-        let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Problem::new(status, "Storage failed", ErrorCode::KAFKA_STORAGE_ERROR, fault.to_string())
+        Problem::storage_failed(fault.to_string())
     }
 }
 
@@ -188,10 +192,7 @@ impl From<ComponentError> for Problem {
         let detail = error.to_string();
         match error {
             ComponentError::Missing(_) => Problem::not_found(detail),
-            ComponentError::Disk(_) => {
-                let status = StatusCode::INTERNAL_SERVER_ERROR;
-                Problem::new(status, "Storage failed", ErrorCode::KAFKA_STORAGE_ERROR, detail)
-            }
+            ComponentError::Disk(_) => Problem::storage_failed(detail),
             ComponentError::TooLarge(_) => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Too large", ErrorCode::MESSAGE_TOO_LARGE, detail)
             }
@@ -210,10 +211,7 @@ impl From<BundleError> for Problem {
         let detail = error.to_string();
         match error {
             BundleError::Missing(_) => Problem::not_found(detail),
-            BundleError::Disk(_) => {
-                let status = StatusCode::INTERNAL_SERVER_ERROR;
-                Problem::new(status, "Storage failed", ErrorCode::KAFKA_STORAGE_ERROR, detail)
-            }
+            BundleError::Disk(_) => Problem::storage_failed(detail),
             BundleError::Digest { .. } | BundleError::Archive(_) => {
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
                 let problem =

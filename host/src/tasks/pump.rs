@@ -118,7 +118,7 @@ impl Pump {
                 return;
             }
         };
-        let files = match self.components.bundles.mounted(&self.spec.bundles) {
+        let files = match self.runner.aside(self.components.bundles.mounted(&self.spec.bundles)).await {
             Ok(files) => files,
             Err(error) => {
                 tracing::error!(plugin = self.spec.name, task = %self.task, %error, "cannot be started");
