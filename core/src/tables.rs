@@ -332,6 +332,16 @@ impl Key {
         writer.finish()
     }
 
+    /// The start of every key that says what a task is told.
+    pub fn specs() -> Bytes {
+        Bytes::from_static(&[5])
+    }
+
+    /// The start of every key of a task.
+    pub fn tasks() -> Bytes {
+        Bytes::from_static(&[6])
+    }
+
     /// The bytes that every key of table `number` starts with.
     pub fn table(number: u8) -> Bytes {
         Bytes::copy_from_slice(&[number])

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeSet;
 
-use tidemill_protocol::ids::{Offset, Partition, TopicPartition};
+use tidemill_protocol::ids::{Offset, TopicPartition};
 
 use super::partition;
 use crate::effect::Effect;
@@ -25,9 +25,6 @@ use crate::ids::{DeploymentId, TaskId};
 use crate::rows::{PartitionRow, TaskRow, TaskStatus};
 use crate::tables::{self, Key, Row, Tables, View, end_of_prefix};
 use crate::task::{BehindLogStart, TaskSpec};
-
-/// The number of the table of specs, for a scan.
-const SPEC_TABLE: u8 = 5;
 
 /// An input of a task whose log start lies above the task's place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,14 +104,13 @@ pub(super) fn passed(
     moved: &BTreeSet<TopicPartition>,
     effects: &mut Vec<Effect>,
 ) -> Result<(), Fault> {
-    let specs = Key::table(SPEC_TABLE);
-    for (_, value) in tables.scan(&specs, end_of_prefix(&specs).as_deref(), usize::MAX)? {
-        let spec = TaskSpec::decode(&value).map_err(|error| Fault::damaged("a task's spec", error))?;
-        let reads = |at: &&TopicPartition| spec.inputs.iter().any(|input| input.topic == at.topic);
-        let read: BTreeSet<Partition> = moved.iter().filter(reads).map(|at| at.partition).collect();
-        for partition in read {
-            let task = TaskId { deployment: spec.deployment, partition };
-            treat(tables, &spec, task, spec.failure.behind_log_start, effects)?;
+    let tasks = Key::tasks();
+    for (key, row) in tables.scan(&tasks, end_of_prefix(&tasks).as_deref(), usize::MAX)? {
+        let Key::Task(task) = Key::decode(&key)? else { continue };
+        let row = TaskRow::decode(&row)?;
+        let reads = |topic| moved.contains(&TopicPartition { topic, partition: task.partition });
+        if row.positions.iter().any(|(topic, _)| reads(*topic)) {
+            treat(tables, task, row, None, effects)?;
         }
     }
     Ok(())
@@ -127,11 +123,10 @@ pub(super) fn treat_all(
     choice: Option<BehindLogStart>,
     effects: &mut Vec<Effect>,
 ) -> Result<(), Fault> {
-    let Some(spec) = tables::read::<TaskSpec>(tables, &Key::Spec(deployment))? else { return Ok(()) };
     let prefix = Key::tasks_prefix(deployment);
-    for (key, _) in tables.scan(&prefix, end_of_prefix(&prefix).as_deref(), usize::MAX)? {
+    for (key, row) in tables.scan(&prefix, end_of_prefix(&prefix).as_deref(), usize::MAX)? {
         if let Key::Task(task) = Key::decode(&key)? {
-            treat(tables, &spec, task, choice.unwrap_or(spec.failure.behind_log_start), effects)?;
+            treat(tables, task, TaskRow::decode(&row)?, choice, effects)?;
         }
     }
     Ok(())
@@ -139,17 +134,19 @@ pub(super) fn treat_all(
 
 fn treat(
     tables: &mut dyn Tables,
-    spec: &TaskSpec,
     task: TaskId,
-    choice: BehindLogStart,
+    mut row: TaskRow,
+    choice: Option<BehindLogStart>,
     effects: &mut Vec<Effect>,
 ) -> Result<(), Fault> {
-    let key = Key::Task(task);
-    let Some(mut row) = tables::read::<TaskRow>(tables, &key)? else { return Ok(()) };
     let behind = of(tables, task, &row)?;
     if behind.is_empty() {
         return Ok(());
     }
+    // Reading what a task is told takes longer than all the rest, and few are behind.
+    let spec = tables::read::<TaskSpec>(tables, &Key::Spec(task.deployment))?;
+    let spec = spec.ok_or_else(|| Fault::damaged("a task", "it has no spec"))?;
+    let choice = choice.unwrap_or(spec.failure.behind_log_start);
     // Whatever it has read ahead is void; and what it failed at may be gone.
     row.jumps += 1;
     row.attempts = 0;
@@ -159,7 +156,7 @@ fn treat(
             if row.status == TaskStatus::Running {
                 row.status = TaskStatus::Stopped;
             }
-            row.reason = told(spec, &behind);
+            row.reason = told(&spec, &behind);
             effects.push(Effect::TaskStopped { task });
         }
         BehindLogStart::Earliest | BehindLogStart::Latest => {
@@ -168,10 +165,10 @@ fn treat(
                 row.passed_over += beyond.0 - one.position.0;
                 row.positions[one.input].1 = beyond;
             }
-            row.reason = removed(spec, &behind);
+            row.reason = removed(&spec, &behind);
             effects.push(Effect::TaskStarted { task });
         }
     }
-    tables::write(tables, &key, &row);
+    tables::write(tables, &Key::Task(task), &row);
     Ok(())
 }

@@ -18,9 +18,6 @@ use crate::shards::Refused;
 use crate::shards::shard::Shard;
 use std::sync::Arc;
 
-/// The number of the table of specs, for a scan.
-const SPEC_TABLE: u8 = 5;
-
 /// Does everything that the catalog wants and the shards have not.
 ///
 /// # Errors
@@ -57,7 +54,7 @@ pub async fn remove_tasks(shards: &[Arc<Shard>], deployment: DeploymentId) -> Re
 
 /// The deployments that a shard has tasks of.
 fn deployments_in(shard: &Shard) -> Result<BTreeSet<DeploymentId>, Fault> {
-    let specs = Key::table(SPEC_TABLE);
+    let specs = Key::specs();
     let rows = shard.group.tables().scan(&specs, end_of_prefix(&specs).as_deref(), usize::MAX)?;
     let mut found = BTreeSet::new();
     for (key, _) in rows {

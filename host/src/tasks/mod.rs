@@ -46,9 +46,6 @@ use crate::shards::Shard;
 use pump::Pump;
 use report::{Phase, Report, Reporter, Turn};
 
-/// The number of the table of tasks, for a scan.
-const TASK_TABLE: u8 = 6;
-
 /// A pump belongs to one turn of a task, in one term of its shard's leader.
 type Running = BTreeMap<TaskId, (Term, Turn)>;
 
@@ -95,7 +92,7 @@ impl Tasks {
         };
         let applied = shard.group.tables();
         let mut seen = BTreeSet::new();
-        let start = Key::table(TASK_TABLE);
+        let start = Key::tasks();
         for (key, value) in applied.scan(&start, end_of_prefix(&start).as_deref(), usize::MAX)? {
             let Key::Task(task) = Key::decode(&key)? else { continue };
             let row = TaskRow::decode(&value)?;
