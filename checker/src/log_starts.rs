@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use tidemill_core::entry::{Entry, EntryKind};
+use tidemill_core::fault::Fault;
 use tidemill_core::ids::{Generation, TaskId};
 use tidemill_core::rows::{TaskRow, TaskStatus};
 use tidemill_core::shard::control::{self, Control, NewTask};
@@ -20,6 +21,9 @@ use tidemill_protocol::ids::{Partition, TopicId, TopicPartition};
 struct Followed {
     generation: Generation,
     positions: Vec<(TopicId, u64)>,
+    /// How often a log start has passed it, and how many records it passed over, since it last began anew.
+    jumps: u32,
+    passed_over: u64,
     /// Whether it may take steps, as far as log starts are concerned.
     is_stopped: bool,
 }
@@ -38,27 +42,36 @@ pub(crate) struct LogStarts {
 impl LogStarts {
     /// Follows an entry that the tables show already; says what is different there.
     pub(crate) fn follow(&mut self, entry: &Entry, tables: &MemoryTables) -> Option<String> {
+        self.followed(entry, tables).unwrap_or_else(|unreadable| Some(unreadable))
+    }
+
+    fn followed(&mut self, entry: &Entry, tables: &MemoryTables) -> Result<Option<String>, String> {
+        let unreadable = |error: Fault| error.to_string();
         for placed in entry.resident() {
-            let header = BatchHeader::parse(&placed.batch).ok()?;
+            let header = BatchHeader::parse(&placed.batch).map_err(|error| format!("a batch: {error}"))?;
             self.partitions.entry(placed.at).or_default().1 = header.next_offset().0;
         }
         match entry.kind {
             EntryKind::Step => {
-                let meta = step::meta(entry).ok()?;
-                let followed = self.tasks.get_mut(&meta.task)?;
+                let meta = step::meta(entry).map_err(unreadable)?;
+                let Some(followed) = self.tasks.get_mut(&meta.task) else {
+                    return Ok(Some(format!("task {} takes a step, and was never started", meta.task)));
+                };
                 for ((_, position), next) in followed.positions.iter_mut().zip(&meta.positions) {
                     if next.0 < *position {
-                        return Some(format!("a step of task {} goes back to offset {}", meta.task, next.0));
+                        let (task, next) = (meta.task, next.0);
+                        return Ok(Some(format!("a step of task {task} goes back to offset {next}")));
                     }
                     *position = next.0;
                 }
                 self.differs(meta.task, tables)
             }
             EntryKind::Control => {
-                self.command(&control::command(entry).ok()?);
-                self.tasks.keys().find_map(|task| self.differs(*task, tables))
+                self.command(&control::command(entry).map_err(unreadable)?);
+                let differ = self.tasks.keys().map(|task| self.differs(*task, tables));
+                differ.filter_map(Result::transpose).next().transpose()
             }
-            _ => None,
+            _ => Ok(None),
         }
     }
 
@@ -114,10 +127,13 @@ impl LogStarts {
         let followed = self.tasks.entry(id).or_insert_with(|| Followed {
             generation: Generation(0),
             positions: fresh(),
+            jumps: 0,
+            passed_over: 0,
             is_stopped: false,
         });
         if followed.generation < spec.restarted {
             followed.positions = fresh();
+            (followed.jumps, followed.passed_over) = (0, 0);
         }
         (followed.generation, followed.is_stopped) = (spec.generation, false);
     }
@@ -126,11 +142,13 @@ impl LogStarts {
     fn treat(&mut self, task: TaskId, choice: Option<BehindLogStart>) {
         let Some(spec) = self.specs.get(&task.deployment.0) else { return };
         let Some(followed) = self.tasks.get_mut(&task) else { return };
+        let mut is_behind = false;
         for (topic, position) in &mut followed.positions {
             let at = TopicPartition { topic: *topic, partition: task.partition };
             let Some((start, end)) = self.partitions.get(&at).filter(|(start, _)| start > position) else {
                 continue;
             };
+            is_behind = true;
             let to = match choice.unwrap_or(spec.failure.behind_log_start) {
                 BehindLogStart::Stop => {
                     followed.is_stopped = true;
@@ -140,26 +158,33 @@ impl LogStarts {
                 BehindLogStart::Latest => *end,
             };
             self.passed_over += to - *position;
+            followed.passed_over += to - *position;
             *position = to;
         }
+        followed.jumps += u32::from(is_behind);
     }
 
     /// What the tables say otherwise of a task.
-    fn differs(&self, task: TaskId, tables: &MemoryTables) -> Option<String> {
-        let followed = self.tasks.get(&task)?;
-        let Some(row) = tables::read::<TaskRow>(tables, &Key::Task(task)).ok()? else {
-            return Some(format!("task {task} is gone"));
-        };
+    fn differs(&self, task: TaskId, tables: &MemoryTables) -> Result<Option<String>, String> {
+        let Some(followed) = self.tasks.get(&task) else { return Ok(None) };
+        let row = tables::read::<TaskRow>(tables, &Key::Task(task)).map_err(|error| error.to_string())?;
+        let Some(row) = row else { return Ok(Some(format!("task {task} is gone"))) };
         let positions: Vec<_> = row.positions.iter().map(|(topic, next)| (*topic, next.0)).collect();
         if positions != followed.positions {
-            return Some(format!(
-                "task {task} stands at {positions:?}, and its entries lead to {:?}",
-                followed.positions
-            ));
+            let followed = &followed.positions;
+            return Ok(Some(format!(
+                "task {task} stands at {positions:?}, and its entries lead to {followed:?}"
+            )));
+        }
+        let (said, known) = ((row.jumps, row.passed_over), (followed.jumps, followed.passed_over));
+        if said != known {
+            return Ok(Some(format!(
+                "task {task} says jumps and records passed over {said:?}, and it was {known:?}"
+            )));
         }
         if followed.is_stopped && row.status == TaskStatus::Running {
-            return Some(format!("task {task} goes on, and a log start had passed it"));
+            return Ok(Some(format!("task {task} goes on, and a log start had passed it")));
         }
-        None
+        Ok(None)
     }
 }
