@@ -41,6 +41,10 @@ struct Busy {
     stretch: Mutex<Stretch>,
 }
 
+/// A stretch that took longer counts as one of so long: one backlog is not to have short chains miss their turns for long
+/// afterwards.
+const STRETCH_MAX: Duration = Duration::from_millis(20);
+
 /// How long something is about to follow, once it is.
 #[derive(Debug, Default)]
 struct Stretch {
@@ -115,6 +119,7 @@ impl Runners {
     /// Steps that were on their way will not come: the leadership has changed.
     pub fn forget_steps(&self) {
         self.busy.on_their_way.store(0, Ordering::Release);
+        self.busy.tell_if_settled();
     }
 
     fn wake(&self, task: &Awake) {
@@ -182,7 +187,12 @@ impl Busy {
 
     fn tell_if_settled(&self) {
         if self.is_settled() {
-            self.stretch.lock().ends(self.clock.monotonic());
+            let mut stretch = self.stretch.lock();
+            // For a task that woke meanwhile, and was not the first, this stretch goes on.
+            if self.is_settled() {
+                stretch.ends(self.clock.monotonic());
+            }
+            drop(stretch);
             self.settled.notify_waiters();
         }
     }
@@ -199,7 +209,7 @@ impl Busy {
 impl Stretch {
     fn ends(&mut self, now: Duration) {
         if let Some(since) = self.since.take() {
-            self.usual = (self.usual * 3 + now.saturating_sub(since)) / 4;
+            self.usual = (self.usual * 3 + now.saturating_sub(since).min(STRETCH_MAX)) / 4;
         }
     }
 }
