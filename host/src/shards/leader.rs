@@ -24,7 +24,7 @@ pub struct Leader {
     head: Mutex<Head>,
     settled: watch::Sender<Proposal>,
     /// Who is called when which proposal is applied; none once the term is over.
-    calls: Mutex<Option<BTreeMap<Proposal, Call>>>,
+    calls: Mutex<Option<BTreeMap<Proposal, Vec<Call>>>>,
 }
 
 /// What is done once a proposal is applied. It must not wait for anything.
@@ -116,7 +116,7 @@ impl Leader {
                 let later = calls.split_off(&(settled + 1));
                 std::mem::replace(calls, later)
             });
-            due.into_iter().flatten().for_each(|(_, call)| call());
+            due.into_iter().flatten().flat_map(|(_, calls)| calls).for_each(|call| call());
         }
     }
 
@@ -129,7 +129,7 @@ impl Leader {
             return call();
         }
         if let Some(calls) = &mut *calls {
-            calls.insert(commit.number, Box::new(call));
+            calls.entry(commit.number).or_default().push(Box::new(call));
         }
     }
 
@@ -203,18 +203,18 @@ mod tests {
             let (called, waiting) = (called.clone(), Waiting::Earlier(leader.settled.subscribe()));
             leader.when_applied(&Commit { number, waiting }, move || called.lock().push(number));
         };
-        [2, 1, 3, 4].into_iter().for_each(waits);
+        [2, 1, 2, 3, 4].into_iter().for_each(waits);
         assert!(called.lock().is_empty());
         leader.settle(2);
-        assert_eq!(*called.lock(), [1, 2]);
+        assert_eq!(*called.lock(), [1, 2, 2]);
         waits(2);
-        assert_eq!(*called.lock(), [1, 2, 2], "it is applied already");
+        assert_eq!(*called.lock(), [1, 2, 2, 2], "it is applied already");
         leader.settle(1);
-        assert_eq!(*called.lock(), [1, 2, 2, 3]);
+        assert_eq!(*called.lock(), [1, 2, 2, 2, 3]);
         leader.ends();
         waits(5);
         leader.settle(9);
-        assert_eq!(*called.lock(), [1, 2, 2, 3], "the term is over");
+        assert_eq!(*called.lock(), [1, 2, 2, 2, 3], "the term is over");
         assert_eq!(Arc::strong_count(&called), 1, "nobody is waited for any more");
     }
 }

@@ -86,9 +86,8 @@ impl Machine for ShardMachine {
         // While this broker leads, it alone proposes, and entries are applied in the order of its proposals: how
         // many were applied says which.
         let applied = self.applied.swap(0, Ordering::Relaxed);
-        if let Some(leader) = &*self.leader.lock() {
-            leader.settle(applied);
-        }
+        let leader = self.leader.lock().clone();
+        leader.inspect(|leader| leader.settle(applied));
         for effect in effects {
             match effect {
                 Effect::Appended { at, .. } => self.waiters.wake(at),
