@@ -98,9 +98,11 @@ impl Report {
         });
     }
 
-    /// Whether a log start has passed the task since it last said what it is doing.
+    /// Whether a log start has passed the task since it last said what it is doing; what happened before this broker
+    /// knew of the task is no news.
     pub fn is_news(&self, turn: Turn) -> bool {
-        turn.jumps > self.phase.borrow().0.jumps
+        let known = self.phase.borrow().0;
+        known != Turn::default() && turn.jumps > known.jumps
     }
 
     /// What it is doing, and why.
