@@ -5,9 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{join_all, select};
 use parking_lot::Mutex;
 use tidemill_core::catalog::{self, Deployment};
 use tidemill_core::fault::Fault;
@@ -38,6 +40,8 @@ use crate::tasks::Tasks;
 
 /// How often it is counted how far plugins are behind.
 const LAG_EVERY: Duration = Duration::from_secs(5);
+/// How long, at its end, it waits for plugins' log lines to be written.
+const LOGS_GRACE: Duration = Duration::from_secs(2);
 
 /// How a broker is opened.
 #[derive(Debug, Clone)]
@@ -266,9 +270,9 @@ impl Broker {
     /// # Errors
     /// A [`Fault`] of the storage.
     pub async fn shutdown(&self) -> Result<(), Fault> {
-        for log in &self.logs {
-            log.write().await;
-        }
+        // A group that cannot commit any more must not hold it up for what may be lost.
+        let written = join_all(self.logs.iter().map(|log| log.write()));
+        select(pin!(written), self.world.clock.sleep(LOGS_GRACE)).await;
         for shard in &self.shards {
             shard.group.shutdown().await?;
         }
