@@ -248,14 +248,15 @@ async fn list(api: &AdminApi, format: Format) -> Result<(), Failure> {
 
 /// How a plugin is, in a word, and why if it does not get on.
 fn condition(plugin: &Value) -> String {
-    match (plugin["paused"] == true, plugin["stalled"].as_u64().unwrap_or(0)) {
+    let is = match (plugin["paused"] == true, plugin["stalled"].as_u64().unwrap_or(0)) {
         (true, _) => "paused".into(),
         (false, 0) if plugin["running"] != plugin["tasks"] => "stopped".into(),
-        (false, 0) => match plugin["expiring"].as_u64().unwrap_or(0) {
-            0 => "running".into(),
-            tasks => format!("running; records of {tasks} tasks expire soon"),
-        },
+        (false, 0) => "running".into(),
         (false, _) => format!("stalled: {}", text(&plugin["stalled-cause"])),
+    };
+    match plugin["expiring"].as_u64().unwrap_or(0) {
+        0 => is,
+        tasks => format!("{is}; records of {tasks} tasks expire soon"),
     }
 }
 

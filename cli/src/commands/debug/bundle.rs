@@ -44,6 +44,8 @@ const OF_PLUGIN: &[&str] = &[
     "dead-letter",
     "log",
     "lag-records",
+    "expiring",
+    "passed-over-records",
     "timers",
     "running",
     "paused",
