@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -60,6 +61,9 @@ pub struct Reclaim {
     #[arg(long)]
     shared: bool,
 }
+
+/// How long before the topic is deleted the last batch for it is due.
+const LAST_BEFORE: Duration = Duration::from_secs(1);
 
 /// When a batch was due, and how long after that it was acknowledged.
 type Answered = (Duration, Duration);
@@ -129,18 +133,18 @@ impl Reclaim {
         let (mut under_way, mut answered) = (JoinSet::new(), Vec::new());
         let mut beat = tokio::time::interval(BEAT);
         let (mut number, mut deleted, mut next_look) = (0, None, Duration::ZERO);
-        let (mut back, mut done) = (0, None);
+        let (mut back, mut done, mut deleting) = (0, None, None);
         // Latencies are measured for as long afterwards as before.
         while deleted.as_ref().is_none_or(|(at, _)| start.elapsed() < *at + warm) || done.is_none() {
             beat.tick().await;
             let due = (start.elapsed().as_secs_f64() * self.rate as f64) as u64;
             while number < due {
-                let topic = number % TOPICS;
-                if topic != DELETED {
-                    under_way.spawn(self.send(producer.clone(), topic, number, start));
-                } else if deleted.is_none() {
-                    under_way.spawn(self.send(producer.clone(), topic, number, start));
-                    sent += self.batch_kib << 10;
+                let (topic, at) =
+                    (number % TOPICS, Duration::from_secs_f64(number as f64 / self.rate as f64));
+                // None of its own is under way when it goes.
+                if topic != DELETED || at + LAST_BEFORE < warm {
+                    under_way.spawn(self.send(producer.clone(), topic, number, (start, at)));
+                    sent += if topic == DELETED { self.batch_kib << 10 } else { 0 };
                 }
                 number += 1;
             }
@@ -150,8 +154,11 @@ impl Reclaim {
             match &deleted {
                 None if start.elapsed() >= warm => {
                     let segments = segments(&broker.folder().join("data"))?;
-                    broker.run(&["topic", "delete", &name(DELETED), "--yes"])?;
+                    let mut delete = broker.command();
+                    delete.args(["topic", "delete", &name(DELETED), "--yes"]).stdout(Stdio::null());
+                    // Load goes on meanwhile, and what it makes of latencies counts.
                     deleted = Some((start.elapsed(), segments));
+                    deleting = Some(delete.spawn()?);
                 }
                 Some((at, before)) if done.is_none() && start.elapsed() >= next_look => {
                     let now = segments(&broker.folder().join("data"))?;
@@ -169,6 +176,8 @@ impl Reclaim {
             answered.push(ended??);
         }
         let (at, _) = deleted.context("it was deleted")?;
+        let status = deleting.context("it was deleted")?.wait()?;
+        ensure!(status.success(), "topic delete ended with {status}");
         let of = |range: std::ops::Range<Duration>| {
             let within = answered.iter().filter(|(due, _)| range.contains(due));
             within.map(|(_, took)| *took).collect::<Vec<_>>()
@@ -191,7 +200,8 @@ impl Reclaim {
             for first in (0..TOPICS).step_by(AT_ONCE as usize) {
                 let mut some = JoinSet::new();
                 for topic in first..first + AT_ONCE {
-                    some.spawn(self.send(producer.clone(), topic, round * TOPICS + topic, start));
+                    let due = (start, start.elapsed());
+                    some.spawn(self.send(producer.clone(), topic, round * TOPICS + topic, due));
                 }
                 while let Some(sent) = some.join_next().await {
                     sent??;
@@ -201,15 +211,15 @@ impl Reclaim {
         Ok(rounds * (self.batch_kib << 10))
     }
 
-    /// Sends a batch, which was due now.
+    /// Sends a batch, which was due so long after a start.
     fn send(
         &self,
         producer: Producer,
         topic: u64,
         seed: u64,
-        start: Instant,
+        (start, due): (Instant, Duration),
     ) -> impl Future<Output = anyhow::Result<Answered>> + use<> {
-        let (records, due) = (self.batch_kib << 10, start.elapsed());
+        let records = self.batch_kib << 10;
         async move {
             let mut dice = Dice(seed);
             let mut under_way = Vec::new();
