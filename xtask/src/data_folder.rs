@@ -31,6 +31,8 @@ const OF_TASK: [&str; 8] =
 /// Fields of a plugin.
 const OF_PLUGIN: [&str; 9] =
     ["name", "id", "generation", "digest", "subscribe", "publish", "dead-letter", "log", "paused"];
+/// Asks the plugin `reading` for a file that was deployed with it.
+pub const ASKS: &str = "read /data table.txt\n";
 /// What zstd is asked for: the file is made once, and kept for ever.
 const ZSTD_LEVEL: i32 = 19;
 
@@ -49,7 +51,7 @@ pub fn pack(data: &Path, into: &Path) -> anyhow::Result<()> {
     let mut names = Vec::new();
     for entry in fs::read_dir(data)? {
         let name = entry?.file_name().into_string().ok().context("a name in a data folder")?;
-        if name == "catalog" || name == "components" || name.starts_with("shard-") {
+        if ["catalog", "components", "bundles"].contains(&name.as_str()) || name.starts_with("shard-") {
             copy(&data.join(&name), &staged.path().join(&name))?;
             names.push(name);
         }

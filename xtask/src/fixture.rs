@@ -30,8 +30,8 @@ const SETTINGS: [&str; 3] = ["cluster.shards=2", "storage.segment-age=1s", "stor
 const AGE: Duration = Duration::from_millis(1_200);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Topics that are kept for ever, as everything in a fixture.
-const TOPICS: [(&str, &str); 5] =
-    [("in", "2"), ("times", "1"), ("out", "2"), ("codecs", "2"), ("trimmed", "1")];
+const TOPICS: [(&str, &str); 6] =
+    [("in", "2"), ("asks", "1"), ("times", "1"), ("out", "2"), ("codecs", "2"), ("trimmed", "1")];
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 /// A folder that is larger is not one for a repository.
 const PACKED_BYTES_MAX: u64 = 1 << 20;
@@ -105,6 +105,10 @@ fn first_life(broker: &Broker, folder: &Path) -> anyhow::Result<()> {
     deploy(broker, folder, "picky", "reject-some", "in", "out", "")?;
     deploy(broker, folder, "keeping", "timekeeper", "times", "out", "[event-time]\nlateness-ms = 100\n")?;
     deploy(broker, folder, "copying", "pass-through", "out", "elsewhere", "[config]\nto = \"elsewhere\"\n")?;
+    fs::create_dir(folder.join("files"))?;
+    fs::write(folder.join("files/table.txt"), "of the first version")?;
+    let bundle = "[[bundle]]\npath = \"files\"\nmount = \"/data\"\n";
+    deploy(broker, folder, "reading", "wasi-files", "asks", "out", bundle)?;
     let topics = broker.json(&["topic", "list"])?;
     for topic in topics.as_array().context("topics")? {
         let name = topic["name"].as_str().context("a name")?;
@@ -121,6 +125,7 @@ fn first_life(broker: &Broker, folder: &Path) -> anyhow::Result<()> {
     }
     produce(broker, &["trimmed"], "one\ntwo\nthree\n")?;
     produce(broker, &["gone"], "nobody will read this\n")?;
+    produce(broker, &["asks"], data_folder::ASKS)?;
     produce(broker, &["in", "--key", "k"], &keyed(0..20))?;
     produce(broker, &["in", "--partition", "0"], "reject this\nflaky 1\n")?;
     let times = ["at window 2000", "after never 3153600000000", "nothing"];

@@ -33,9 +33,12 @@ fn a_folder_of_each_version_is_opened_says_what_it_said_and_goes_on() {
         let before = consume(&broker, "out").len();
         broker.run(&["plugin", "resume", "counting"]).unwrap();
         produce(&broker, &["in", "--key", "k"], "{\"k\":\"k1\"}\n");
+        produce(&broker, &["asks"], data_folder::ASKS);
         broker.settle(PATIENCE).unwrap();
-        // What waited for the paused plugin, and of the new record a count and a copy.
-        assert_eq!(consume(&broker, "out").len(), before + 5 + 2);
+        // What waited for the paused plugin, of the new record a count and a copy, and what was read from a file.
+        let out = consume(&broker, "out");
+        assert_eq!(out.len(), before + 5 + 2 + 1);
+        assert_eq!(out.iter().filter(|record| record["value"] == "20: of the first version").count(), 2);
         assert_eq!(broker.json(&["plugin", "verify"]).unwrap()["holds"], true);
         broker.run(&["topic", "create", "new"]).unwrap();
         produce(&broker, &["new"], "it goes on\n");
