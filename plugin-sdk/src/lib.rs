@@ -105,10 +105,17 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 //!
-//! The crate is built for `wasm32-unknown-unknown` and natively; only the module `guest` differs. The rest sees
-//! a broker through the private trait `Host`, which the tests implement with [`testing::MockStep`].
+//! A guest's memory is an arena that the step begins with, which is faster than to grow it; a plugin with an allocator
+//! of its own turns the feature `arena` off.
+//!
+//! The crate is built for `wasm32-unknown-unknown` and natively; only the modules `guest` and `allocator` differ. The
+//! rest sees a broker through the private trait `Host`, which the tests implement with [`testing::MockStep`].
 #![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
 
+#[cfg(all(target_arch = "wasm32", feature = "arena"))]
+mod allocator;
+#[cfg(any(test, all(target_arch = "wasm32", feature = "arena")))]
+mod arena;
 mod config;
 mod event;
 mod failure;
