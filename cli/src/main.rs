@@ -23,6 +23,11 @@ use clap::Parser;
 use commands::Command;
 use output::Format;
 
+/// A record passes through some hundred small allocations on several threads: with glibc's allocator, a chain of ten
+/// plugins takes a tenth longer (`docs/benchmarks.md`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An event bus whose consumers live inside it.
 #[derive(Debug, Parser)]
 #[command(name = "tidemill", version, propagate_version = true)]
