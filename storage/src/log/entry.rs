@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidemill_core::entry::Entry;
+use tidemill_core::entry::{Entry, EntryKind};
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{BrokerId, LogIndex, Term};
 
@@ -35,6 +35,14 @@ pub struct LogEntry {
     pub id: LogId,
     /// What it says.
     pub payload: Payload,
+}
+
+impl LogEntry {
+    /// Whether it follows from others: nobody outside waits to be told of it.
+    pub fn is_derived(&self) -> bool {
+        let Payload::Entry(entry) = &self.payload else { return false };
+        matches!(entry.kind, EntryKind::Step | EntryKind::Arrival | EntryKind::Shipped)
+    }
 }
 
 /// What an entry of the log says. Cheap to clone.

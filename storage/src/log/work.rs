@@ -46,6 +46,11 @@ pub(super) enum Work {
 }
 
 impl Work {
+    /// The entries that it appends, if it is an append.
+    fn appended(&self) -> Option<&VecDeque<LogEntry>> {
+        if let Work::Append { entries, .. } = self { Some(entries) } else { None }
+    }
+
     /// Those who wait for it.
     pub(super) fn into_replies(self) -> Vec<Reply> {
         match self {
@@ -84,6 +89,13 @@ pub(super) fn fitting(entries: &[LogEntry]) -> usize {
     fits.count().max(1)
 }
 
+/// Whether all entries of the next turn, and of those behind it, are derived; `None` when no entries come next.
+pub(super) fn is_next_turn_derived(queue: &VecDeque<Work>) -> Option<bool> {
+    let mut entries = queue.iter().map_while(Work::appended).flatten().peekable();
+    entries.peek()?;
+    Some(entries.all(LogEntry::is_derived))
+}
+
 /// Takes what comes next: of appends, as many as one turn can hold.
 pub(super) fn take(queue: &mut VecDeque<Work>) -> Option<Next> {
     let mut turn = Vec::new();
@@ -104,4 +116,37 @@ pub(super) fn take(queue: &mut VecDeque<Work>) -> Option<Next> {
         return Some(Next::Turn { entries: turn, done: replies });
     }
     queue.pop_front().map(Next::Other)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tidemill_core::entry::{Entry, EntryKind};
+    use tidemill_core::ids::{LogIndex, Term};
+    use tidemill_core::seams::Timestamp;
+
+    use super::*;
+    use crate::log::{EncodedEntry, Payload};
+
+    fn append(kinds: &[EntryKind]) -> Work {
+        let entry = |kind: &EntryKind| {
+            let entry =
+                Entry { kind: *kind, append_time: Timestamp(0), meta: Bytes::new(), batches: Vec::new() };
+            let id = LogId { term: Term(1), index: LogIndex(1) };
+            LogEntry { id, payload: Payload::Entry(EncodedEntry::new(entry)) }
+        };
+        Work::Append { entries: kinds.iter().map(entry).collect(), done: Box::new(|_| ()) }
+    }
+
+    #[test]
+    fn turns_of_steps_alone_are_told_from_those_that_a_client_waits_for() {
+        use EntryKind::{Arrival, Produce, Step};
+        let is_derived = |works: Vec<Work>| is_next_turn_derived(&works.into());
+        let discard = || Work::Discard { done: Box::new(|_| ()) };
+        assert_eq!(is_derived(vec![]), None);
+        assert_eq!(is_derived(vec![discard(), append(&[Step])]), None);
+        assert_eq!(is_derived(vec![append(&[Step]), append(&[Arrival, Step])]), Some(true));
+        assert_eq!(is_derived(vec![append(&[Step]), append(&[Step, Produce])]), Some(false));
+        assert_eq!(is_derived(vec![append(&[Step]), discard(), append(&[Produce])]), Some(true));
+    }
 }

@@ -33,7 +33,7 @@ use crate::database;
 /// How often others may go on between [`Planted::EarlyAck`] and the write that it should have waited for.
 const EARLY_BY_TURNS: usize = 16;
 
-/// Of what a turn takes, how much it may wait for those who run ahead: one such part.
+/// Of what a turn takes, how much one may wait for those who run ahead if somebody waits for it: one such part.
 const AHEAD_SHARE: u32 = 4;
 /// How often it looks at most whether they are done.
 const AHEAD_LOOKS_MAX: usize = 1_000;
@@ -94,12 +94,12 @@ impl Writer {
     }
 
     /// Lets what is about to follow from the next turn come into it, so that a chain of tasks does not end just behind a
-    /// turn; for a fraction of what a turn takes, and not at all when nothing follows, or it is not expected in time.
+    /// turn; not at all when nothing follows, or it is not expected in time. Where only steps wait to be written, of which
+    /// nobody is told, that is as long as a turn takes: what comes in time saves one. Else it is a fraction of that.
     async fn wait_for_who_runs_ahead(&mut self) {
-        let holds_entries = matches!(self.shared.memory().queue.front(), Some(Work::Append { .. }));
-        let (clock, patience) = (&self.shared.clock, self.turn_time / AHEAD_SHARE);
-        let settled = holds_entries.then(|| self.shared.options.ahead.settled(patience)).flatten();
-        let Some(mut settled) = settled else { return };
+        let clock = &self.shared.clock;
+        let Some(patience) = self.patience() else { return };
+        let Some(mut settled) = self.shared.options.ahead.settled(patience) else { return };
         let start = clock.monotonic();
         // Timers are too coarse for this. A clock that stands still, as a simulated one may, ends it, too.
         for _ in 0..AHEAD_LOOKS_MAX {
@@ -111,6 +111,12 @@ impl Writer {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// How long the next turn may wait for what follows from its entries; `None` when it has none.
+    fn patience(&self) -> Option<Duration> {
+        let is_derived = work::is_next_turn_derived(&self.shared.memory().queue)?;
+        Some(if is_derived { self.turn_time } else { self.turn_time / AHEAD_SHARE })
     }
 
     /// The mistake that is planted for tests: those who wait are told before anything is durable, and have time to act on
