@@ -1,6 +1,5 @@
-//! The allocator of a guest: the arithmetic of [`arena`](crate::arena) over memory that is the guest's own.
-//!
-//! The other place with unsafe code, all of it to hand out memory.
+//! The allocator of a guest: the arithmetic of [`arena`](crate::arena) over memory that is the guest's own. The one
+//! place of this crate where unsafe code is written by hand.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -1,7 +1,7 @@
 //! The broker as a component sees it: the imports of `wit/`, turned into this crate's words and back.
 //!
-//! Hidden from the documentation: only the macro [`plugin!`](crate::plugin!) names it. The one place with unsafe
-//! code, all of it generated.
+//! Hidden from the documentation: only the macro [`plugin!`](crate::plugin!) names it. Its unsafe
+//! code is all generated.
 #![allow(unsafe_code, missing_docs)]
 
 use std::panic;

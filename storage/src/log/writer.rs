@@ -33,10 +33,13 @@ use crate::database;
 /// How often others may go on between [`Planted::EarlyAck`] and the write that it should have waited for.
 const EARLY_BY_TURNS: usize = 16;
 
-/// Of what a turn takes, how much one may wait for those who run ahead if somebody waits for it: one such part.
+/// How long a turn that somebody waits for may wait for those who run ahead: such a part of what one takes.
 const AHEAD_SHARE: u32 = 4;
-/// How often it looks at most whether they are done.
-const AHEAD_LOOKS_MAX: usize = 1_000;
+/// How long a turn of which nobody is told may: what so many take. A turn that ends before the chain does is followed by
+/// another, and slows the chain down meanwhile where processors are few.
+const AHEAD_TURNS: u32 = 2;
+/// How often it looks at most whether they are done: some milliseconds, where a look takes a tenth of a microsecond.
+const AHEAD_LOOKS_MAX: usize = 20_000;
 
 /// The writer's own.
 pub(super) struct Writer {
@@ -94,8 +97,7 @@ impl Writer {
     }
 
     /// Lets what is about to follow from the next turn come into it, so that a chain of tasks does not end just behind a
-    /// turn; not at all when nothing follows, or it is not expected in time. Where only steps wait to be written, of which
-    /// nobody is told, that is as long as a turn takes: what comes in time saves one. Else it is a fraction of that.
+    /// turn; not at all when nothing follows, or it is not expected in time.
     async fn wait_for_who_runs_ahead(&mut self) {
         let clock = &self.shared.clock;
         let Some(patience) = self.patience() else { return };
@@ -116,7 +118,7 @@ impl Writer {
     /// How long the next turn may wait for what follows from its entries; `None` when it has none.
     fn patience(&self) -> Option<Duration> {
         let is_derived = work::is_next_turn_derived(&self.shared.memory().queue)?;
-        Some(if is_derived { self.turn_time } else { self.turn_time / AHEAD_SHARE })
+        Some(if is_derived { self.turn_time * AHEAD_TURNS } else { self.turn_time / AHEAD_SHARE })
     }
 
     /// The mistake that is planted for tests: those who wait are told before anything is durable, and have time to act on
