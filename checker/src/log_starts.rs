@@ -42,7 +42,7 @@ pub(crate) struct LogStarts {
 impl LogStarts {
     /// Follows an entry that the tables show already; says what is different there.
     pub(crate) fn follow(&mut self, entry: &Entry, tables: &MemoryTables) -> Option<String> {
-        self.followed(entry, tables).unwrap_or_else(|unreadable| Some(unreadable))
+        self.followed(entry, tables).unwrap_or_else(Some)
     }
 
     fn followed(&mut self, entry: &Entry, tables: &MemoryTables) -> Result<Option<String>, String> {

@@ -54,7 +54,7 @@ mod tests {
         let mut end = 0;
         for (size, align) in [(3, 1), (8, 8), (0, 16), (1, 1), (16, 16)] {
             let place = front.take(size, align).unwrap();
-            assert!(place >= end && place % align == 0);
+            assert!(place >= end && place.is_multiple_of(align));
             end = place + size;
         }
     }
