@@ -23,8 +23,8 @@ use clap::Parser;
 use commands::Command;
 use output::Format;
 
-/// A record passes through some hundred small allocations on several threads: with glibc's allocator, a chain of ten
-/// plugins takes a tenth longer (`docs/benchmarks.md`).
+/// A record passes through some hundred small allocations on several threads; `docs/benchmarks.md` says what glibc's
+/// allocator cost. Without huge pages: one that is touched first has its two megabytes cleared while a chain waits.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

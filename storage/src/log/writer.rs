@@ -38,7 +38,7 @@ const AHEAD_SHARE: u32 = 4;
 /// How long a turn of which nobody is told may: what so many take. A turn that ends before the chain does is followed by
 /// another, and slows the chain down meanwhile where processors are few.
 const AHEAD_TURNS: u32 = 2;
-/// How often it looks at most whether they are done: some milliseconds, where a look takes a tenth of a microsecond.
+/// How often it looks at most whether they are done: some milliseconds, where a look takes half a microsecond.
 const AHEAD_LOOKS_MAX: usize = 20_000;
 
 /// The writer's own.
@@ -111,6 +111,8 @@ impl Writer {
             if clock.monotonic().saturating_sub(start) >= patience {
                 break;
             }
+            // Who is waited for may wait for this processor, or, in a simulation, for this thread.
+            std::thread::yield_now();
             tokio::task::yield_now().await;
         }
     }
