@@ -117,7 +117,11 @@ impl Harness for FaultBroker {
                         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
                         return;
                     }
-                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                    Err(_) => {
+                        // One that was just coming in holds the port, too.
+                        self.inside.connections().clear();
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
                 }
             }
             panic!("the port {} does not become free", self.address);
