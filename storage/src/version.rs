@@ -7,7 +7,7 @@ use tidemill_core::fault::Fault;
 use tidemill_core::limits;
 use tidemill_core::seams::Disk;
 
-use crate::database::{Commit, DatabaseFile, Problem};
+use crate::database::{Commit, DatabaseFile, Problem, Repair};
 
 /// What a file says of itself. Values are the file's own; `version` is a big-endian u32 in all of them.
 pub(crate) const ABOUT: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("about");
@@ -38,6 +38,26 @@ pub(crate) fn made(
     })?;
     file.show(disk)?;
     Ok(file)
+}
+
+/// Opens a small file of a folder, and says what that took; `None` when there is none.
+///
+/// # Errors
+/// A [`Fault`] of the disk, or of the file, as [`check`].
+pub(crate) fn opened(
+    disk: &dyn Disk,
+    folder: &Path,
+    name: &str,
+) -> Result<Option<(DatabaseFile, Repair)>, Fault> {
+    let path = folder.join(name);
+    let names =
+        disk.list(folder).map_err(|error| Fault::disk(format!("listing {}", folder.display()), error))?;
+    if !names.contains(&path) {
+        return Ok(None);
+    }
+    let (file, repair) = DatabaseFile::open(disk, &path, limits::SMALL_FILE_CACHE_BYTES, true)?;
+    check(&file)?;
+    Ok(Some((file, repair)))
 }
 
 /// Checks the version of a file that was just opened.

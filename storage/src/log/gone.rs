@@ -23,7 +23,6 @@ use bytes::Bytes;
 use redb::{ReadableTable, TableDefinition};
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{LogIndex, Term};
-use tidemill_core::limits;
 use tidemill_core::seams::Disk;
 use tidemill_protocol::ids::{Partition, TopicId, TopicPartition};
 use tidemill_protocol::primitive::{Malformed, Reader, Writer};
@@ -136,7 +135,7 @@ pub(super) struct GoneFile {
 impl GoneFile {
     /// Opens the file, if it is there, and reads it.
     pub(super) fn open(disk: &dyn Disk, folder: &Path) -> Result<(GoneFile, GoneOf), Fault> {
-        let Some(file) = open_there(disk, folder)? else {
+        let Some((file, _)) = version::opened(disk, folder, NAME)? else {
             return Ok((GoneFile { file: None }, GoneOf::new()));
         };
         let path = file.path();
@@ -187,7 +186,7 @@ impl GoneFile {
         change: impl FnOnce(&mut redb::Table<'_, u64, &'static [u8]>) -> Result<(), crate::database::Problem>,
     ) -> Result<(), Fault> {
         let there = match self.file.take() {
-            None => open_there(disk, folder)?,
+            None => version::opened(disk, folder, NAME)?.map(|(file, _)| file),
             open => open,
         };
         let file = match there {
@@ -206,18 +205,6 @@ impl GoneFile {
     pub(super) fn close(&self) -> Result<(), Fault> {
         self.file.as_ref().map_or(Ok(()), DatabaseFile::close)
     }
-}
-
-fn open_there(disk: &dyn Disk, folder: &Path) -> Result<Option<DatabaseFile>, Fault> {
-    let path = folder.join(NAME);
-    let names =
-        disk.list(folder).map_err(|error| Fault::disk(format!("listing {}", folder.display()), error))?;
-    if !names.contains(&path) {
-        return Ok(None);
-    }
-    let (file, _) = DatabaseFile::open(disk, &path, limits::SMALL_FILE_CACHE_BYTES, true)?;
-    version::check(&file)?;
-    Ok(Some(file))
 }
 
 /// What the `gone.redb` of a folder says, for whoever only looks.

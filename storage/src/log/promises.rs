@@ -19,7 +19,6 @@ use bytes::Bytes;
 use redb::{ReadableTable, TableDefinition};
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{BrokerId, LogIndex, Term};
-use tidemill_core::limits;
 use tidemill_core::seams::Disk;
 use tidemill_protocol::primitive::{Malformed, Reader, Writer};
 
@@ -81,14 +80,7 @@ impl PromiseFile {
 
     /// Opens the file, and says whether it had been left open; `None` when there is none.
     pub(super) fn open(disk: &dyn Disk, folder: &Path) -> Result<Option<(PromiseFile, bool)>, Fault> {
-        let path = folder.join(NAME);
-        let names =
-            disk.list(folder).map_err(|error| Fault::disk(format!("listing {}", folder.display()), error))?;
-        if !names.contains(&path) {
-            return Ok(None);
-        }
-        let (file, repair) = DatabaseFile::open(disk, &path, limits::SMALL_FILE_CACHE_BYTES, true)?;
-        version::check(&file)?;
+        let Some((file, repair)) = version::opened(disk, folder, NAME)? else { return Ok(None) };
         let row = |key: &'static str| -> Result<Option<Bytes>, Fault> {
             file.read(|transaction| {
                 let table = transaction.open_table(TABLE)?;
@@ -96,7 +88,7 @@ impl PromiseFile {
                 Ok(row.map(|row| Bytes::copy_from_slice(row.value())))
             })
         };
-        let damaged = |malformed: Malformed| Fault::damaged(path.display().to_string(), malformed);
+        let damaged = |malformed: Malformed| Fault::damaged(file.path().display().to_string(), malformed);
         let promises = Promises {
             vote: row("vote")?.map(read_vote).transpose().map_err(damaged)?,
             purged: row("purged")?.map(read_id).transpose().map_err(damaged)?,
