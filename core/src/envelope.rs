@@ -18,6 +18,8 @@ use crate::seams::Timestamp;
 
 const VERSION: u8 = 1;
 const SEAL_AT: usize = 4;
+/// Room for the envelope of a derived record.
+const SMALL_BYTES: usize = 160;
 const ORIGIN_PRODUCER: u8 = 0;
 const ORIGIN_TASK: u8 = 1;
 /// In the flags: the step that made it was given due timers, and no events.
@@ -76,7 +78,7 @@ pub struct Lineage {
 impl Envelope {
     /// The bytes that stand beside `batch` when it lies at `base_offset` of `at`.
     pub fn seal(&self, at: TopicPartition, base_offset: Offset, batch_crc: u32) -> Bytes {
-        let mut writer = Writer::with_capacity(64);
+        let mut writer = Writer::with_capacity(SMALL_BYTES);
         let (origin, flags) = match &self.origin {
             Origin::Producer => (ORIGIN_PRODUCER, 0),
             Origin::Task(derivation) => (ORIGIN_TASK, if derivation.by_timer { BY_TIMER } else { 0 }),
@@ -124,17 +126,18 @@ impl Envelope {
 /// Whether `envelope` was sealed for `batch` at this place. (The batch's own CRC is checked apart from this.)
 pub fn is_sealed_for(envelope: &[u8], at: TopicPartition, header: &BatchHeader) -> bool {
     let Some(stored) = envelope.get(SEAL_AT..SEAL_AT + 4) else { return false };
-    let mut unsealed = envelope.to_vec();
-    unsealed[SEAL_AT..SEAL_AT + 4].fill(0);
-    stored == seal_of(at, header.base_offset, header.crc, &unsealed).to_be_bytes()
+    stored == seal_of(at, header.base_offset, header.crc, envelope).to_be_bytes()
 }
 
-fn seal_of(at: TopicPartition, base_offset: Offset, batch_crc: u32, unsealed: &[u8]) -> u32 {
+/// The seal of an envelope, whatever stands in its place yet.
+fn seal_of(at: TopicPartition, base_offset: Offset, batch_crc: u32, envelope: &[u8]) -> u32 {
     let mut crc = crc32c::crc32c(&at.topic.0);
     crc = crc32c::crc32c_append(crc, &at.partition.0.to_be_bytes());
     crc = crc32c::crc32c_append(crc, &base_offset.0.to_be_bytes());
     crc = crc32c::crc32c_append(crc, &batch_crc.to_be_bytes());
-    crc32c::crc32c_append(crc, unsealed)
+    crc = crc32c::crc32c_append(crc, &envelope[..SEAL_AT]);
+    crc = crc32c::crc32c_append(crc, &[0; 4]);
+    crc32c::crc32c_append(crc, &envelope[SEAL_AT + 4..])
 }
 
 fn write_derivation(writer: &mut Writer, derivation: &Derivation) {

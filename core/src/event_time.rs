@@ -21,6 +21,9 @@ use crate::ids::{DeploymentId, StepNumber, TaskId};
 use crate::seams::Timestamp;
 use crate::tables::Row;
 
+/// The bytes of a row that knows no writers, and of each writer, at most.
+const ROW_BYTES: usize = 26;
+const HEARD_BYTES: usize = 31;
 /// Stands for "none".
 const NONE: i64 = i64::MIN;
 const NEVER: u64 = u64::MAX;
@@ -169,7 +172,7 @@ pub(crate) fn read_observation(reader: &mut Reader) -> Result<Observation, Malfo
 
 impl Row for EventTimeRow {
     fn encode(&self) -> Bytes {
-        let mut writer = ByteWriter::new();
+        let mut writer = ByteWriter::with_capacity(ROW_BYTES + self.heard.len() * HEARD_BYTES);
         writer.u64(self.time.0).i64(self.watermark_ms.unwrap_or(NONE));
         writer.u64(self.idle_since.map_or(0, |step| step.0));
         writer.u16(self.heard.len() as u16);

@@ -146,20 +146,34 @@ impl Reader {
 }
 
 /// Writes primitives; the counterpart of [`Reader`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Writer {
     buffer: BytesMut,
+}
+
+/// What a writer has room for at first: most rows fit.
+const ROOM_BYTES: usize = 64;
+
+impl Default for Writer {
+    fn default() -> Self {
+        Writer::new()
+    }
 }
 
 impl Writer {
     /// An empty writer.
     pub fn new() -> Self {
-        Writer::default()
+        Writer::with_capacity(ROOM_BYTES)
     }
 
     /// A writer with room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
         Writer { buffer: BytesMut::with_capacity(capacity) }
+    }
+
+    /// Makes room for so many bytes more.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.buffer.reserve(bytes);
     }
 
     /// How many bytes were written.
@@ -251,9 +265,13 @@ impl Writer {
         &self.buffer
     }
 
-    /// What was written.
+    /// What was written. Small values are kept for long: they get no more room than they need.
     pub fn finish(self) -> Bytes {
-        self.buffer.freeze()
+        if self.buffer.len() <= ROOM_BYTES {
+            Bytes::copy_from_slice(&self.buffer)
+        } else {
+            self.buffer.freeze()
+        }
     }
 }
 

@@ -78,6 +78,7 @@ impl BatchBuilder {
             return Err(Unwritable::TooLarge(records));
         }
         let writer = &mut self.records;
+        writer.reserve(records - writer.len());
         writer.zigzag(body as i64).u8(0).zigzag(delta).zigzag(i64::from(self.count));
         nullable(writer, key);
         nullable(writer, value);

@@ -30,6 +30,8 @@ use crate::timers;
 
 /// What stands before the dead letter of a step that was given one: what is behind it otherwise is of a newer version.
 const LETTER: u8 = 1;
+/// Room for what a small step says.
+const META_BYTES: usize = 192;
 
 /// What a step's entry says beside its batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +104,7 @@ pub struct TimerMove {
 impl StepMeta {
     /// Writes it.
     pub fn encode(&self) -> Bytes {
-        let mut w = Writer::new();
+        let mut w = Writer::with_capacity(META_BYTES);
         w.u64(self.task.deployment.0).u32(self.task.partition.0).u32(self.generation.0).u64(self.step.0);
         for cursor in [self.from, self.to] {
             w.u64(cursor.index.0).u32(cursor.skip);
