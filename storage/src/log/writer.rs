@@ -147,7 +147,6 @@ impl Writer {
         if result.is_ok() {
             self.shared.memory().synced(line, entries);
             self.shared.room.notify_waiters();
-            self.shared.sealing.notify_one();
         }
         done.into_iter().for_each(|done| done(result.clone()));
         result
