@@ -26,7 +26,7 @@ use crate::transport::SocketBuffers;
 /// use tidemill_client::{Client, Config, Tls};
 ///
 /// let tls = Tls::from_files("ca.pem", "client.pem", "client-key.pem")?;
-/// let client = Client::connect(Config::new(["localhost:9092"], tls)).await?;
+/// let client = Client::connect(Config::new(["localhost:9642"], tls)).await?;
 /// for topic in client.admin().topics().await? {
 ///     println!("{} has {} partitions", topic.name, topic.partitions.len());
 /// }

@@ -14,7 +14,7 @@ use crate::tls::Tls;
 /// use tidemill_client::{Config, Tls};
 ///
 /// let tls = Tls::from_files("ca.pem", "client.pem", "client-key.pem")?;
-/// let mut config = Config::new(["localhost:9092"], tls);
+/// let mut config = Config::new(["localhost:9642"], tls);
 /// config.client_id = "till-7".to_owned();
 /// # Ok(())
 /// # }

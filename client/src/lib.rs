@@ -9,7 +9,7 @@
 //! use tidemill_client::{Client, Config, Record, Start, Tls};
 //!
 //! let tls = Tls::from_files("ca.pem", "client.pem", "client-key.pem")?;
-//! let client = Client::connect(Config::new(["localhost:9092"], tls)).await?;
+//! let client = Client::connect(Config::new(["localhost:9642"], tls)).await?;
 //!
 //! let producer = client.producer().build().await?;
 //! let receipt = producer.send(Record::to("greetings").key("you").value("hello")).await.await?;

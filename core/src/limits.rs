@@ -133,8 +133,6 @@ pub const DESCENT_COVER_MAX: u64 = 1_024;
 pub const DESCENT_GAP_MAX: u64 = 64;
 /// Rows of the index of descent that are kept in one ordered map while their segment is not sealed.
 pub const DESCENT_BLOCK_ROWS: usize = 4_096;
-/// How long an idempotent producer is remembered after its last batch.
-pub const PRODUCER_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
 // ---- backups -----------------------------------------------------------------------------------
 

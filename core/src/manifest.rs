@@ -148,8 +148,9 @@ impl Manifest {
         errors
     }
 
-    fn check_limits(&self, wrong: &mut impl FnMut(&str, String)) {
-        let bounds = [
+    /// What it says of each bounded key, or its default; and the most that is possible.
+    pub fn bounded(&self) -> [(&'static str, u64, u64); 7] {
+        [
             ("limits.memory-bytes", self.limits.memory_bytes, limits::GUEST_MEMORY_MAX as u64),
             ("limits.cpu-ms", self.limits.cpu_ms, limits::GUEST_CPU_MAX.as_millis() as u64),
             ("limits.output-bytes", self.limits.output_bytes, limits::STEP_OUTPUT_BYTES_MAX as u64),
@@ -157,12 +158,15 @@ impl Manifest {
             ("limits.state-bytes", self.limits.state_bytes, limits::STEP_STATE_BYTES_MAX as u64),
             ("limits.step-events", self.limits.step_events, limits::STEP_EVENTS_MAX as u64),
             ("failure.attempts", u64::from(self.failure.attempts), u64::from(limits::ATTEMPTS_MAX)),
-        ];
+        ]
+    }
+
+    fn check_limits(&self, wrong: &mut impl FnMut(&str, String)) {
         let hops = self
             .cycle
             .iter()
             .map(|cycle| ("cycle.max-hops", u64::from(cycle.max_hops), u64::from(limits::HOPS_MAX)));
-        for (key, value, most) in bounds.into_iter().chain(hops) {
+        for (key, value, most) in self.bounded().into_iter().chain(hops) {
             if value == 0 || value > most {
                 wrong(key, format!("{value} is not between 1 and {most}"));
             }

@@ -5,6 +5,8 @@
 use std::path::Path;
 use std::{env, fs};
 
+use tidemill_core::manifest::Manifest;
+
 fn is_up_to_date(page: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
     if env::var_os("TIDEMILL_WRITE_PAGES").is_some() {
@@ -22,4 +24,16 @@ fn errors() {
 #[test]
 fn configuration() {
     is_up_to_date("configuration.md", &tidemill_host::config::manual());
+}
+
+#[test]
+fn limits_of_plugins() {
+    let manifest = "name = \"a\"\ncomponent = \"a.wasm\"\nsubscribe = []";
+    let manifest: Manifest = toml::from_str(manifest).unwrap();
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/plugins.md");
+    let page = fs::read_to_string(page).unwrap();
+    for (key, default, most) in manifest.bounded() {
+        let row = format!("| `{key}` | {default} | {most} |");
+        assert!(page.contains(&row), "docs/plugins.md does not say: {row}");
+    }
 }

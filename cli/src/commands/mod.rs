@@ -28,9 +28,7 @@ use crate::output::Format;
 /// What one can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a broker; on an empty folder, found a cluster of one.
     Serve(serve::Serve),
-    /// Look at this machine as a broker would find it, and say what to do.
     Doctor(doctor::Doctor),
     /// Look at a broker's certificates, and have it take new ones.
     #[command(subcommand)]
@@ -47,17 +45,14 @@ pub enum Command {
     /// Manage the contexts that name brokers and identities.
     #[command(subcommand)]
     Context(context::Command),
-    /// Create and look at topics.
+    /// Create topics, look at them, alter, trim and delete them.
     #[command(subcommand)]
     Topic(topic::Topic),
-    /// Produce records from a file or from standard input.
     Produce(produce::Produce),
-    /// Consume records, one JSON object each.
     Consume(consume::Consume),
-    /// Build, deploy and check plugins.
+    /// Make, build, test, deploy, check and look after plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
-    /// Look at records that plugins gave up, and discard them.
     #[command(subcommand)]
     Dlq(dlq::Dlq),
     /// Follow one record through the plugins.

@@ -32,7 +32,7 @@ use crate::output::{self, Format};
 /// How many of a plugin's last log lines `plugin describe` shows.
 const LOG_LINES_SHOWN: usize = 5;
 
-/// Build, deploy and check plugins.
+/// Make, build, test, deploy, check and look after plugins.
 #[derive(Debug, Subcommand)]
 pub enum Plugin {
     /// Build the Rust plugins of a folder to components.

@@ -26,11 +26,12 @@ const CONTEXT: &str = "local";
 
 /// Run a broker; on an empty folder, found a cluster of one.
 ///
-/// It makes a certificate authority, its own certificates and a client context, by which the other commands find it.
+/// It makes a certificate authority, its own certificates and a client's identity, and keeps that in the context `local`, or
+/// the one that --context names, which becomes the current one: by it the other commands find the broker.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tidemill serve\n  tidemill serve --data /srv/tidemill --set listen.tcp=127.0.0.1:9092\n  \
-TIDEMILL_LISTEN__QUIC=0.0.0.0:9642 tidemill serve --config /etc/tidemill.toml"
+TIDEMILL_LISTEN__QUIC=0.0.0.0:9642 TIDEMILL_ADVERTISE__QUIC=bus-1:9642 tidemill serve --config /etc/tidemill.toml"
 )]
 pub struct Serve {
     /// The folder that makes the broker (the setting `data`).

@@ -29,7 +29,7 @@ pub const SETTINGS: &[Setting] = &[
         "advertise.quic",
         Kind::Text,
         "",
-        "host:port by which clients reach the broker over QUIC, if not where it listens.",
+        "host:port by which clients reach the broker over QUIC, if not where it listens. To be set when that is 0.0.0.0: clients would be told that.",
     ),
     setting(
         "advertise.tcp",
@@ -103,7 +103,7 @@ pub const SETTINGS: &[Setting] = &[
         "storage.retention-interval",
         Kind::Duration { least: Duration::from_millis(100) },
         "5m",
-        "How often it is looked for records that have expired (retention.ms, retention.bytes), and for disk to give back.",
+        "How often the broker looks for records that have expired (retention.ms, retention.bytes), and for disk to give back.",
     ),
     setting(
         "storage.segment-age",
@@ -143,7 +143,8 @@ pub fn manual() -> String {
         "# Configuration\n\nMade from `host/src/config/settings.rs`; `cargo xtask docs` writes it.\n\n\
          Three sources lie over the defaults, the later over the earlier: a file in TOML (`--config`, or `TIDEMILL_CONFIG`),\n\
          the environment (`listen.quic` is `TIDEMILL_LISTEN__QUIC`), and flags (`--set listen.quic=…`). `tidemill config show`\n\
-         prints every value and where it comes from.\n\n| key | default | what it may be | what it means |\n|---|---|---|---|\n",
+         prints every value and where it comes from.\n\n\
+         ```toml\n[listen]\nquic = \"127.0.0.1:9642\"\n\n[storage]\nretention-interval = \"1m\"   # TIDEMILL_STORAGE__RETENTION_INTERVAL\n```\n\n| key | default | what it may be | what it means |\n|---|---|---|---|\n",
     );
     for setting in SETTINGS {
         let default =
