@@ -68,7 +68,8 @@ pub struct PlacedBatch {
 }
 
 impl PlacedBatch {
-    fn bytes(&self) -> usize {
+    /// How many bytes it adds to an entry.
+    pub fn bytes(&self) -> usize {
         BATCH_HEAD_BYTES + self.envelope.len() + self.batch.len()
     }
 }
@@ -145,13 +146,18 @@ impl Entry {
         })
     }
 
+    /// How many bytes [`Entry::encode`] writes.
+    pub fn encoded_bytes(&self) -> usize {
+        let batches: usize = self.batches.iter().map(PlacedBatch::bytes).sum();
+        HEAD_BYTES + self.meta.len() + batches
+    }
+
     /// Writes the entry.
     ///
     /// # Panics
     /// When it holds more than 65,535 batches: a request cannot, and a step's outputs are bounded far below.
     pub fn encode(&self) -> Bytes {
-        let batches: usize = self.batches.iter().map(PlacedBatch::bytes).sum();
-        let mut writer = Writer::with_capacity(HEAD_BYTES + self.meta.len() + batches);
+        let mut writer = Writer::with_capacity(self.encoded_bytes());
         let count = u16::try_from(self.batches.len()).expect("an entry holds at most 65,535 batches");
         writer.u8(ENTRY_VERSION).u8(self.kind as u8).u16(count).u64(self.append_time.0).blob(&self.meta);
         for batch in &self.batches {

@@ -194,6 +194,8 @@ pub const STATE_SCAN_BYTES_MAX: usize = MIB;
 /// What each change of the state counts beside its key and value, in bytes: about what an entry and the
 /// broker's memory spend on it, so that a million tiny changes are as dear as they are.
 pub const STATE_CHANGE_BYTES: usize = 32;
+/// What each change of a timer counts beside its name, in bytes: an entry says which record set it.
+pub const TIMER_CHANGE_BYTES: usize = 96;
 /// The default memory of an instance.
 pub const GUEST_MEMORY_DEFAULT: usize = 64 * MIB;
 /// The most memory that a manifest may ask for.

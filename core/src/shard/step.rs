@@ -31,6 +31,7 @@ use crate::envelope::{Derivation, Envelope, Lineage, Origin};
 use crate::event_time::Observation;
 use crate::fault::Fault;
 use crate::ids::{Cursor, Generation, LogIndex, ShardId, TaskId};
+use crate::limits;
 use crate::plugin::{Effects, Emitted, Timer, TimerChange};
 use crate::rows::{LinkRow, PendingRow, TaskRow, TaskStatus};
 use crate::seams::Timestamp;
@@ -144,6 +145,15 @@ pub enum StepRefused {
         /// The topic's limit.
         limit: usize,
     },
+    /// All that the step wants is larger than an entry may be.
+    #[error(
+        "what the step derives, keeps and sets takes {bytes} bytes of the log, and {} are possible",
+        limits::ENTRY_BYTES_MAX
+    )]
+    Entry {
+        /// The size of the entry.
+        bytes: usize,
+    },
     /// A derived record cannot be written down.
     #[error("a derived record is not one: {0}")]
     Unwritable(String),
@@ -244,7 +254,9 @@ pub fn decide(deciding: &Deciding, proposed: &Proposed) -> Result<Result<Entry, 
             batch: stamped.freeze(),
         });
     }
-    Ok(Ok(Entry { kind: EntryKind::Step, append_time, meta: meta.encode(), batches: placed }))
+    let entry = Entry { kind: EntryKind::Step, append_time, meta: meta.encode(), batches: placed };
+    let bytes = entry.encoded_bytes();
+    Ok(if bytes > limits::ENTRY_BYTES_MAX { Err(StepRefused::Entry { bytes }) } else { Ok(entry) })
 }
 
 /// A change of the timers, with the record in place of its number in the step.

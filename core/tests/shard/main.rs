@@ -14,7 +14,8 @@ use proptest::prelude::*;
 use tidemill_core::effect::Effect;
 use tidemill_core::envelope::{Envelope, Origin, is_sealed_for};
 use tidemill_core::ids::{Generation, ShardId, StepNumber};
-use tidemill_core::plugin::Effects;
+use tidemill_core::limits;
+use tidemill_core::plugin::{Effects, StateChange};
 use tidemill_core::rejection::Rejection;
 use tidemill_core::rows::{LinkRow, TaskStatus};
 use tidemill_core::seams::Timestamp;
@@ -198,6 +199,25 @@ fn a_chain_ends_at_its_hop_limit_and_a_batch_at_its_topics() {
         Err(StepRefused::TooLarge { limit: 2_000, .. })
     ));
     mill.step(&proposed(&sources, 0, effects())).unwrap();
+}
+
+#[test]
+fn a_step_that_the_log_could_not_give_back_is_refused() {
+    let mut mill = Mill::holding(&[ORDERS, at(2, 0), at(3, 0)]);
+    start(&mut mill, 1);
+    let sources = [source(0)];
+    let keeps = |bytes: usize| {
+        let change = StateChange { value: Some(vec![7; bytes].into()), ..set("k", "") };
+        Effects { state: vec![change], ..Effects::default() }
+    };
+    let mut step = |bytes| mill.step(&proposed(&sources, 0, keeps(bytes)));
+    let Err(StepRefused::Entry { bytes }) = step(limits::ENTRY_BYTES_MAX) else { panic!("it is taken") };
+    let beside = bytes - limits::ENTRY_BYTES_MAX;
+    assert_eq!(
+        step(limits::ENTRY_BYTES_MAX - beside + 1),
+        Err(StepRefused::Entry { bytes: limits::ENTRY_BYTES_MAX + 1 })
+    );
+    step(limits::ENTRY_BYTES_MAX - beside).unwrap();
 }
 
 /// Steps 1, 2 and 3 each derive a record for partition 1 of LINES, in shard 5.

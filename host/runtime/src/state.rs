@@ -48,8 +48,13 @@ impl StagedState {
         }
     }
 
-    /// Stages a new value, or with `None` that the key goes.
-    pub(crate) fn change(&mut self, key: Bytes, value: Option<Bytes>) -> Result<(), Denied> {
+    /// What its changes count.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Stages a new value, or with `None` that the key goes. `beside` is what else counts towards the limit.
+    pub(crate) fn change(&mut self, key: Bytes, value: Option<Bytes>, beside: u64) -> Result<(), Denied> {
         if key.len() > limits::STATE_KEY_BYTES_MAX {
             return Err(Refusal::Limit(LimitReached::state_key(key.len())).into());
         }
@@ -60,8 +65,8 @@ impl StagedState {
         }
         let before = self.changes.get(&key).map_or(0, |staged| cost(&key, staged.as_ref()));
         let bytes = self.bytes - before + cost(&key, value.as_ref());
-        if bytes > self.bytes_max {
-            return Err(Stop::Limit(LimitReached::state_bytes(self.bytes_max, bytes)).into());
+        if bytes + beside > self.bytes_max {
+            return Err(Stop::Limit(LimitReached::state_bytes(self.bytes_max, bytes + beside)).into());
         }
         self.bytes = bytes;
         self.changes.insert(key, value);
@@ -195,7 +200,7 @@ mod tests {
             let mut state = staged(&stored);
             let mut model = stored;
             for (key, value) in changes {
-                state.change(key.clone(), value.clone()).unwrap();
+                state.change(key.clone(), value.clone(), 0).unwrap();
                 match value {
                     Some(value) => model.insert(key, value),
                     None => model.remove(&key),
@@ -230,12 +235,12 @@ mod tests {
         let mut state = StagedState::new(Arc::new(Map(BTreeMap::new())), 200);
         let (key, value) = (Bytes::from_static(b"key"), Bytes::from(vec![0; 150]));
         for _ in 0..10 {
-            state.change(key.clone(), Some(value.clone())).unwrap();
+            state.change(key.clone(), Some(value.clone()), 0).unwrap();
         }
         let stop = Stop::Limit(LimitReached::state_bytes(200, 185 + 36));
-        assert_eq!(state.change(Bytes::from_static(b"key2"), None), Err(Denied::Stopped(stop)));
-        state.change(key.clone(), None).unwrap();
-        state.change(Bytes::from_static(b"key2"), None).unwrap();
+        assert_eq!(state.change(Bytes::from_static(b"key2"), None, 0), Err(Denied::Stopped(stop)));
+        state.change(key.clone(), None, 0).unwrap();
+        state.change(Bytes::from_static(b"key2"), None, 0).unwrap();
         let changes: Vec<_> =
             state.into_changes().into_iter().map(|change| (change.key, change.value)).collect();
         assert_eq!(changes, [(key, None), (Bytes::from_static(b"key2"), None)]);
@@ -246,11 +251,11 @@ mod tests {
         let mut state = staged(&BTreeMap::new());
         let long = Bytes::from(vec![0; limits::STATE_KEY_BYTES_MAX + 1]);
         let refusal = Refusal::Limit(LimitReached::state_key(long.len()));
-        assert_eq!(state.change(long.clone(), None), Err(Denied::Refused(refusal)));
+        assert_eq!(state.change(long.clone(), None, 0), Err(Denied::Refused(refusal)));
         assert_eq!(state.get(&long), Ok(None));
         let large = Bytes::from(vec![0; limits::STATE_VALUE_BYTES_MAX + 1]);
         let refusal = Refusal::Limit(LimitReached::state_value(large.len()));
-        assert_eq!(state.change(Bytes::new(), Some(large)), Err(Denied::Refused(refusal)));
+        assert_eq!(state.change(Bytes::new(), Some(large), 0), Err(Denied::Refused(refusal)));
         assert_eq!(state.into_changes(), []);
     }
 }

@@ -7,9 +7,10 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidemill_core::fault::Fault;
 use tidemill_core::limits;
-use tidemill_core::plugin::{Effects, Emitted};
+use tidemill_core::plugin::{Effects, Emitted, Timer, TimerKind};
 
 use crate::failure::{Denied, LimitReached, PanicReport, Refusal, Stop, shortened};
 use crate::limiter::Limiter;
@@ -154,6 +155,21 @@ impl Step {
         Ok(())
     }
 
+    /// Stages a value of the state, or with `None` that the key goes. What it and the timers count together is limited.
+    pub(crate) fn stage_state(&mut self, key: Bytes, value: Option<Bytes>) -> Result<(), Denied> {
+        self.state.change(key, value, self.timers.bytes())
+    }
+
+    /// Stages a timer, for event or timer `parent`.
+    pub(crate) fn stage_timer(&mut self, timer: Timer, parent: u32) -> Result<(), Denied> {
+        self.timers.set(timer, parent, self.state.bytes())
+    }
+
+    /// Stages that a timer goes.
+    pub(crate) fn stage_cancel(&mut self, kind: TimerKind, name: Bytes) -> Result<(), Denied> {
+        self.timers.cancel(kind, name, self.state.bytes())
+    }
+
     /// Writes what the guest printed to its log.
     pub(crate) fn log_output(&mut self) {
         if let Some((lines, dropped)) = self.wasi.as_ref().map(|wasi| wasi.lines()) {
@@ -200,7 +216,7 @@ impl Step {
 
 /// Bytes of key, value and headers.
 fn bytes_of(record: &Emitted) -> usize {
-    let of = |part: &Option<bytes::Bytes>| part.as_ref().map_or(0, bytes::Bytes::len);
+    let of = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
     let headers: usize = record.headers.iter().map(|header| header.name.len() + of(&header.value)).sum();
     of(&record.key) + of(&record.value) + headers
 }

@@ -1,7 +1,7 @@
 //! The timers that one step sets and removes.
 //!
 //! What comes out is the last change of each, in the order of kinds and names, whether or not it changes anything: it
-//! depends on the guest's calls alone. They count towards what a step may write to its state.
+//! depends on the guest's calls alone. They count towards what a step may write to its state, beside that.
 
 use std::collections::BTreeMap;
 
@@ -24,26 +24,37 @@ impl StagedTimers {
         StagedTimers { changes: BTreeMap::new(), bytes: 0, bytes_max }
     }
 
-    /// Stages a timer, for event or timer `parent` of the step.
-    pub(crate) fn set(&mut self, timer: Timer, parent: u32) -> Result<(), Denied> {
-        self.change(timer.kind, timer.name, Some((timer.at_ms, parent)))
+    /// What its changes count.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
-    /// Stages that a timer goes.
-    pub(crate) fn cancel(&mut self, kind: TimerKind, name: Bytes) -> Result<(), Denied> {
-        self.change(kind, name, None)
+    /// Stages a timer, for event or timer `parent` of the step. `beside` is what else counts towards the limit.
+    pub(crate) fn set(&mut self, timer: Timer, parent: u32, beside: u64) -> Result<(), Denied> {
+        self.change(timer.kind, timer.name, Some((timer.at_ms, parent)), beside)
     }
 
-    fn change(&mut self, kind: TimerKind, name: Bytes, to: Option<(i64, u32)>) -> Result<(), Denied> {
+    /// Stages that a timer goes. `beside` is what else counts towards the limit.
+    pub(crate) fn cancel(&mut self, kind: TimerKind, name: Bytes, beside: u64) -> Result<(), Denied> {
+        self.change(kind, name, None, beside)
+    }
+
+    fn change(
+        &mut self,
+        kind: TimerKind,
+        name: Bytes,
+        to: Option<(i64, u32)>,
+        beside: u64,
+    ) -> Result<(), Denied> {
         if name.len() > limits::STATE_KEY_BYTES_MAX {
             return Err(Refusal::Limit(LimitReached::timer_name(name.len())).into());
         }
-        let cost = (name.len() + limits::STATE_CHANGE_BYTES) as u64;
+        let cost = (name.len() + limits::TIMER_CHANGE_BYTES) as u64;
         let key = (kind, name);
         if !self.changes.contains_key(&key) {
             let bytes = self.bytes + cost;
-            if bytes > self.bytes_max {
-                return Err(Stop::Limit(LimitReached::state_bytes(self.bytes_max, bytes)).into());
+            if bytes + beside > self.bytes_max {
+                return Err(Stop::Limit(LimitReached::state_bytes(self.bytes_max, bytes + beside)).into());
             }
             self.bytes = bytes;
         }
@@ -67,13 +78,15 @@ mod tests {
 
     #[test]
     fn the_last_change_of_each_stays_and_all_of_them_count() {
-        let mut timers = StagedTimers::new(80);
+        let mut timers = StagedTimers::new(200);
         let timer = |at_ms| Timer { kind: TimerKind::EventTime, name: Bytes::from_static(b"w"), at_ms };
-        timers.set(timer(5), 0).unwrap();
-        timers.set(timer(6), 1).unwrap();
-        timers.cancel(TimerKind::AppendTime, Bytes::from_static(b"w")).unwrap();
-        let stop = Stop::Limit(LimitReached::state_bytes(80, 99));
-        let third = timers.cancel(TimerKind::AppendTime, Bytes::from_static(b"x"));
+        timers.set(timer(5), 0, 0).unwrap();
+        timers.set(timer(6), 1, 103).unwrap();
+        let full = timers.cancel(TimerKind::AppendTime, Bytes::from_static(b"w"), 7);
+        assert_eq!(full, Err(Denied::Stopped(Stop::Limit(LimitReached::state_bytes(200, 201)))));
+        timers.cancel(TimerKind::AppendTime, Bytes::from_static(b"w"), 6).unwrap();
+        let stop = Stop::Limit(LimitReached::state_bytes(200, 291));
+        let third = timers.cancel(TimerKind::AppendTime, Bytes::from_static(b"x"), 0);
         assert_eq!(third, Err(Denied::Stopped(stop)));
         let cancel = TimerChange::Cancel { kind: TimerKind::AppendTime, name: Bytes::from_static(b"w") };
         assert_eq!(timers.into_changes(), [cancel, TimerChange::Set { timer: timer(6), parent: 1 }]);
@@ -84,7 +97,7 @@ mod tests {
         let mut timers = StagedTimers::new(80_000);
         let long = Bytes::from(vec![0; limits::STATE_KEY_BYTES_MAX + 1]);
         let refusal = Refusal::Limit(LimitReached::timer_name(long.len()));
-        assert_eq!(timers.cancel(TimerKind::EventTime, long), Err(Denied::Refused(refusal)));
+        assert_eq!(timers.cancel(TimerKind::EventTime, long, 0), Err(Denied::Refused(refusal)));
         assert_eq!(timers.into_changes(), []);
     }
 }

@@ -10,6 +10,7 @@ use tidemill_core::entry::Entry;
 use tidemill_core::fault::Fault;
 use tidemill_core::head::{Draft, Head, Proposal};
 use tidemill_core::ids::{LogIndex, Term};
+use tidemill_core::limits;
 use tidemill_core::rejection::Rejection;
 use tidemill_core::seams::Timestamp;
 use tidemill_core::shard::{self, Deciding};
@@ -165,6 +166,7 @@ impl Leader {
                 let waiting = Waiting::Earlier(self.settled.subscribe());
                 return Ok((answer, Commit { number: head.last(), waiting }));
             };
+            ensure_fits(&entry)?;
             // Now, because it may be applied as soon as Raft has it, and the tables then show it already.
             let draft = draft(&head, &applied, &entry)?;
             (answer, entry, draft)
@@ -183,6 +185,16 @@ impl std::fmt::Debug for Leader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Leader").field("term", &self.term).finish_non_exhaustive()
     }
+}
+
+/// An entry that is larger than the log can give back must not get into it. Whoever decides sees to that, each in its own
+/// way; this is in case one does not.
+fn ensure_fits(entry: &Entry) -> Result<(), Fault> {
+    let bytes = entry.encoded_bytes();
+    if bytes <= limits::ENTRY_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Fault::damaged("a decision", format!("its entry would have {bytes} bytes")))
 }
 
 fn draft(head: &Head, applied: &dyn View, entry: &Entry) -> Result<Draft, Fault> {

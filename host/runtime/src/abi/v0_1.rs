@@ -145,7 +145,7 @@ impl delivery::HostStep for Step {
         timer: timers::Timer,
     ) -> wasmtime::Result<Result<(), shapes::Refusal>> {
         let timer = Timer { kind: timer.kind.into(), name: timer.name.into(), at_ms: timer.at_ms };
-        answer(self.check_parent(parent).map_err(Denied::from).and_then(|()| self.timers.set(timer, parent)))
+        answer(self.check_parent(parent).map_err(Denied::from).and_then(|()| self.stage_timer(timer, parent)))
     }
 
     fn cancel_timer(
@@ -154,7 +154,7 @@ impl delivery::HostStep for Step {
         kind: timers::Kind,
         name: Vec<u8>,
     ) -> wasmtime::Result<Result<(), shapes::Refusal>> {
-        answer(self.timers.cancel(kind.into(), name.into()))
+        answer(self.stage_cancel(kind.into(), name.into()))
     }
 
     fn emit(
@@ -187,7 +187,7 @@ impl delivery::HostStep for Step {
         key: Vec<u8>,
         value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), shapes::Refusal>> {
-        answer(self.state.change(key.into(), Some(value.into())))
+        answer(self.stage_state(key.into(), Some(value.into())))
     }
 
     fn state_delete(
@@ -195,7 +195,7 @@ impl delivery::HostStep for Step {
         _: Resource<Step>,
         key: Vec<u8>,
     ) -> wasmtime::Result<Result<(), shapes::Refusal>> {
-        answer(self.state.change(key.into(), None))
+        answer(self.stage_state(key.into(), None))
     }
 
     fn state_scan(
