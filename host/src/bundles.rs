@@ -70,6 +70,8 @@ pub struct Bundles {
     folder: PathBuf,
     /// Those that are unpacked. Held while one is, so that nobody else makes the same folder.
     opened: Mutex<BTreeMap<Digest, Bundle>>,
+    /// Held while one is written: two who bring the same would write one file.
+    putting: Mutex<()>,
 }
 
 impl Bundles {
@@ -79,7 +81,7 @@ impl Bundles {
     /// As the disk's.
     pub fn open(world: World, folder: &Path) -> io::Result<Bundles> {
         folder::make(&*world.disk, &folder.join("bundles"))?;
-        Ok(Bundles { world, folder: folder.to_owned(), opened: Mutex::default() })
+        Ok(Bundles { world, folder: folder.to_owned(), opened: Mutex::default(), putting: Mutex::default() })
     }
 
     /// Keeps a bundle, durably.
@@ -92,6 +94,7 @@ impl Bundles {
             return Err(BundleError::Digest { found, stated });
         }
         archive::read(bytes)?;
+        let _putting = self.putting.lock();
         if self.get(stated)?.is_none() {
             files::replace(&*self.world.disk, &self.archive(stated), bytes)?;
         }

@@ -66,6 +66,8 @@ pub struct Components {
     compiler: Arc<dyn Compiler>,
     sealer: Sealer,
     loaded: Mutex<BTreeMap<Digest, Plugin>>,
+    /// Held while one is written: two who bring the same would write one file.
+    putting: Mutex<()>,
     /// One compilation at a time: it may use as much as the rest of the broker.
     compiling: tokio::sync::Mutex<()>,
 }
@@ -93,6 +95,7 @@ impl Components {
             runtime,
             compiler,
             loaded: Mutex::default(),
+            putting: Mutex::default(),
             compiling: tokio::sync::Mutex::default(),
         })
     }
@@ -114,6 +117,7 @@ impl Components {
         if found != stated {
             return Err(ComponentError::Digest { found, stated });
         }
+        let _putting = self.putting.lock();
         if self.get(stated)?.is_none() {
             files::replace(&*self.world.disk, &self.component(stated), component)?;
         }
@@ -144,7 +148,10 @@ impl Components {
             Some(artifact) => self.runtime.load(&artifact)?,
             None => self.compile(wanted).await?,
         };
-        self.loaded.lock().insert(wanted, plugin.clone());
+        let mut loaded = self.loaded.lock();
+        // Those of versions that are no more are not kept.
+        loaded.retain(|_, plugin| plugin.is_in_use());
+        loaded.insert(wanted, plugin.clone());
         Ok(plugin)
     }
 

@@ -239,7 +239,13 @@ impl Plugins {
     async fn wait(&self, deployment: &Deployment) -> Result<(), DeployError> {
         for partition in 0..deployment.spec.tasks() {
             let task = TaskId { deployment: deployment.id, partition: Partition(partition) };
-            let started = self.tasks.report(task).started(deployment.generation).await;
+            // First, so that it is told if the plugin is deleted from here on.
+            let report = self.tasks.report(task);
+            let known = catalog::deployment(&self.catalog.view(), &deployment.tenant, &deployment.name)?;
+            if known.is_none_or(|known| known.id != deployment.id) {
+                report.ends("the plugin was deleted");
+            }
+            let started = report.started(deployment.generation).await;
             started.map_err(|why| DeployError::Task { partition, why })?;
         }
         Ok(())

@@ -60,6 +60,11 @@ impl Plugin {
         self.0.contract.version()
     }
 
+    /// Whether somebody else has it, too.
+    pub fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// How many places of the pool an instance of it takes.
     pub(crate) fn places(&self) -> u32 {
         self.0.places

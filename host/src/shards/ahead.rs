@@ -71,6 +71,16 @@ pub struct Runner {
     task: Arc<Awake>,
 }
 
+/// Holds a task at work. When this is dropped the task looks whether it still is, though nothing came that it reads.
+#[derive(Debug)]
+pub struct Leash(Arc<Awake>);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        self.0.notify.notify_one();
+    }
+}
+
 impl Runners {
     /// No tasks yet.
     pub fn new(clock: Arc<dyn Clock>) -> Runners {
@@ -220,6 +230,11 @@ impl Runner {
         self.aside(self.task.notify.notified()).await;
     }
 
+    /// What whoever started the task holds for as long as it is to run.
+    pub fn leash(&self) -> Leash {
+        Leash(self.task.clone())
+    }
+
     /// Whether dead letters may wait for the task: true at first, and once each time that some were redriven.
     pub fn may_have_letters(&self) -> bool {
         self.task.may_have_letters.swap(false, Ordering::AcqRel)
@@ -333,6 +348,21 @@ mod tests {
         drop(runner);
         runners.readable(&[entry(EntryKind::Produce, HERE)]);
         assert!(settled().is_none());
+    }
+
+    #[test]
+    fn a_task_that_rests_is_told_that_it_is_over() {
+        let runners = Arc::new(Runners::new(Arc::new(Hand::default())));
+        let runner = runners.runner(&[HERE]);
+        let leash = runner.leash();
+        assert!(runner.more().now_or_never().is_some() && runner.more().now_or_never().is_none());
+        drop(leash);
+        assert!(runner.more().now_or_never().is_some(), "nothing came that it reads");
+        assert!(runner.more().now_or_never().is_none());
+        let leash = runner.leash();
+        drop(runner);
+        drop(leash);
+        assert!(runners.settled(Duration::MAX).is_none(), "nobody waits for a task that has ended");
     }
 
     #[test]

@@ -34,7 +34,7 @@ use tidemill_core::ids::{DeploymentId, TaskId, Term};
 use tidemill_core::limits;
 use tidemill_core::rows::{TaskRow, TaskStatus};
 use tidemill_core::seams::World;
-use tidemill_core::tables::{Key, Row, View, end_of_prefix};
+use tidemill_core::tables::{self, Key, Row, View, end_of_prefix};
 use tidemill_core::task::KnownSpec;
 use tokio::sync::Semaphore;
 
@@ -43,11 +43,12 @@ use crate::logs::writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::reserve::Reserve;
 use crate::shards::Shard;
+use crate::shards::ahead::Leash;
 use pump::Pump;
 use report::{Phase, Report, Reporter, Turn};
 
-/// A pump belongs to one turn of a task, in one term of its shard's leader.
-type Running = BTreeMap<TaskId, (Term, Turn)>;
+/// The pumps at work. Each belongs to one turn of a task, in one term of its shard's leader; what is not here any more ends.
+type Running = BTreeMap<TaskId, ((Term, Turn), Leash)>;
 
 /// All tasks of this broker.
 #[derive(Debug)]
@@ -111,10 +112,17 @@ impl Tasks {
             if let Some(phase) = resting {
                 report.enter(turn, phase, &row.reason);
                 running.remove(&task);
-            } else if running.get(&task) != Some(&identity) {
-                let spec = KnownSpec::read(&applied, task.deployment)?;
-                let spec = spec.ok_or_else(|| Fault::damaged("a task", "it has no spec"))?;
-                running.insert(task, identity);
+            } else if running.get(&task).is_none_or(|(running, _)| *running != identity) {
+                let Some(spec) = KnownSpec::read(&applied, task.deployment)? else {
+                    if tables::read::<TaskRow>(&applied, &Key::Task(task))?.is_some() {
+                        return Err(Fault::damaged(format!("task {task}"), "it has no spec"));
+                    }
+                    // It was removed since its row was found.
+                    continue;
+                };
+                let places = [spec.places(task.partition), vec![spec.letters(task.partition)]].concat();
+                let runner = shard.machine.runners.runner(&places);
+                running.insert(task, (identity, runner.leash()));
                 report.enter(turn, Phase::Starting, "");
                 let report = Reporter { report, turn };
                 let pump = Pump {
@@ -129,10 +137,7 @@ impl Tasks {
                     task,
                     jumps: row.jumps,
                     may_have_timers: AtomicBool::new(true),
-                    runner: shard
-                        .machine
-                        .runners
-                        .runner(&[spec.places(task.partition), vec![spec.letters(task.partition)]].concat()),
+                    runner,
                     spec: Arc::new(spec),
                     ahead: Arc::new(Semaphore::new(limits::STEPS_AHEAD_MAX)),
                 };
@@ -148,9 +153,15 @@ impl Tasks {
         self.reports.lock().entry(task).or_default().clone()
     }
 
-    /// A deployment is no more, and nobody asks how its tasks are.
+    /// A deployment is no more, and nobody asks how its tasks are; who waits for them is told.
     pub fn forget(&self, deployment: DeploymentId) {
-        self.reports.lock().retain(|task, _| task.deployment != deployment);
+        self.reports.lock().retain(|task, report| {
+            let stays = task.deployment != deployment;
+            if !stays {
+                report.ends("the plugin was deleted");
+            }
+            stays
+        });
         self.logs.iter().for_each(|log| log.forget(deployment));
     }
 }

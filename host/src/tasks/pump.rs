@@ -24,7 +24,7 @@ use tidemill_core::event_time::{self, EventTimeRow};
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{Cursor, TaskId};
 use tidemill_core::plugin::{Effects, Timer};
-use tidemill_core::rows::TaskRow;
+use tidemill_core::rows::{TaskRow, TaskStatus};
 use tidemill_core::seams::{BoxFuture, Timestamp, World};
 use tidemill_core::shard::control::Control;
 use tidemill_core::shard::step::{self, Outcome, Proposed, Source, StepRefused};
@@ -271,10 +271,13 @@ impl Pump {
         self.shard.leader().is_some_and(|leader| leader.term() == self.leader.term())
     }
 
-    /// The task's row as the head has it.
+    /// The task's row as the head has it, while it is this pump's.
     fn row(&self) -> Result<TaskRow, End> {
         let row = self.look(|head| tables::read::<TaskRow>(head, &Key::Task(self.task)))?;
-        let is_own = |row: &TaskRow| row.generation == self.spec.generation && row.jumps == self.jumps;
+        let is_own = |row: &TaskRow| {
+            let is_turn = row.generation == self.spec.generation && row.jumps == self.jumps;
+            is_turn && row.status == TaskStatus::Running
+        };
         row.filter(is_own).ok_or(End::MovedOn)
     }
 

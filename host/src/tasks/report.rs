@@ -98,6 +98,12 @@ impl Report {
         });
     }
 
+    /// There is no such task any more: no turn of it will be heard.
+    pub fn ends(&self, why: &str) {
+        let last = Turn { generation: Generation(u32::MAX), jumps: u32::MAX };
+        self.phase.send_replace((last, Phase::Failed, why.to_owned()));
+    }
+
     /// Whether a log start has passed the task since it last said what it is doing; what happened before this broker
     /// knew of the task is no news.
     pub fn is_news(&self, turn: Turn) -> bool {
