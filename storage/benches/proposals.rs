@@ -45,7 +45,7 @@ impl Machine for Counter {
         Ok(())
     }
 
-    fn perform(&self, _: Vec<Effect>) {}
+    fn perform(&self, _: Term, _: Vec<Effect>) {}
 }
 
 fn main() -> Result<()> {

@@ -52,8 +52,8 @@ pub trait Machine: Send + Sync + 'static {
     ) -> Result<(), Fault>;
 
     /// Told what an entry changed, once for each entry, as soon as the tables show it and before whoever proposed it is
-    /// told. Must not block.
-    fn perform(&self, effects: Vec<Effect>);
+    /// told. Must not block. `term` is the one in which it was proposed.
+    fn perform(&self, term: Term, effects: Vec<Effect>);
 }
 
 /// How a group is opened.

@@ -22,7 +22,7 @@ use openraft::{OptionalSend, StorageError};
 use tidemill_core::effect::Effect;
 use tidemill_core::entry::Entry;
 use tidemill_core::fault::Fault;
-use tidemill_core::ids::{BrokerId, LogIndex};
+use tidemill_core::ids::{BrokerId, LogIndex, Term};
 use tidemill_core::tables::Tables;
 use tidemill_sim::broker::SimBroker;
 use tidemill_sim::chance::SimChance;
@@ -45,7 +45,7 @@ impl Machine for Nothing {
         Ok(())
     }
 
-    fn perform(&self, _: Vec<Effect>) {}
+    fn perform(&self, _: Term, _: Vec<Effect>) {}
 }
 
 /// Our log, which begins where the suite wants it to.

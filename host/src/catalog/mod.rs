@@ -14,7 +14,7 @@ use tidemill_core::catalog::{self, ClusterRow, Command, DeletedTopic, FEATURE_LE
 use tidemill_core::effect::Effect;
 use tidemill_core::entry::Entry;
 use tidemill_core::fault::Fault;
-use tidemill_core::ids::{BrokerId, DeploymentId, LogIndex};
+use tidemill_core::ids::{BrokerId, DeploymentId, LogIndex, Term};
 use tidemill_core::rejection::Rejection;
 use tidemill_core::seams::{Timestamp, World};
 use tidemill_core::tables::{Tables, View};
@@ -74,7 +74,7 @@ impl Machine for CatalogMachine {
     }
 
     /// The one place where effects of the catalog are performed.
-    fn perform(&self, effects: Vec<Effect>) {
+    fn perform(&self, _term: Term, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::TopicChanged { topic } => self.topics.forget(topic),

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tidemill_core::effect::Effect;
 use tidemill_core::entry::Entry;
 use tidemill_core::fault::Fault;
-use tidemill_core::ids::{LogIndex, ShardId, TaskId};
+use tidemill_core::ids::{LogIndex, ShardId, TaskId, Term};
 use tidemill_core::seams::Clock;
 use tidemill_core::shard;
 use tidemill_core::tables::Tables;
@@ -82,11 +82,11 @@ impl Machine for ShardMachine {
     }
 
     /// The one place where effects of a shard are performed.
-    fn perform(&self, effects: Vec<Effect>) {
+    fn perform(&self, term: Term, effects: Vec<Effect>) {
         // While this broker leads, it alone proposes, and entries are applied in the order of its proposals: how
-        // many were applied says which.
+        // many were applied says which. Those of another term are none of its own.
         let applied = self.applied.swap(0, Ordering::Relaxed);
-        let leader = self.leader.lock().clone();
+        let leader = self.leader.lock().clone().filter(|leader| leader.term() == term);
         leader.inspect(|leader| leader.settle(applied));
         for effect in effects {
             match effect {

@@ -30,6 +30,10 @@ use crate::reserve::Reserve;
 const ROUND_STEPS_MAX: usize = 256;
 /// Bytes shipped in one round, unless a single step has more.
 const ROUND_BYTES_MAX: usize = 4 << 20;
+/// Batches shipped in one round, unless a single step has more: they go into one entry.
+const ROUND_BATCHES_MAX: usize = 16_384;
+/// How long to wait before what could not be read is looked at again.
+const FAULT_PAUSE: Duration = Duration::from_secs(1);
 /// How long to wait before a round that could not go on is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -42,21 +46,27 @@ pub async fn run(
     metrics: Arc<Metrics>,
     reserve: Arc<Reserve>,
 ) {
-    // What was told to the source and may still be on its way into the tables.
-    let mut told = BTreeMap::new();
+    let wake = &source.machine.to_ship[usize::from(target.id.0)];
+    // What was told to the source in this term and may still be on its way into the tables.
+    let (mut told, mut term) = (BTreeMap::new(), None);
     loop {
-        if source.leader().is_none() {
+        let Some(leader) = source.leader() else {
+            wake.notified().await;
+            continue;
+        };
+        if term.replace(leader.term()) != Some(leader.term()) {
             told.clear();
         }
         let round = match next(&source, target.id, &told) {
             Ok(round) => round,
             Err(fault) => {
-                tracing::error!(%fault, "what is to be shipped cannot be read");
-                return;
+                tracing::error!(from = source.id.0, to = target.id.0, %fault, "what is to be shipped cannot be read");
+                world.clock.sleep(FAULT_PAUSE).await;
+                continue;
             }
         };
-        if source.leader().is_none() || round.is_empty() {
-            source.machine.to_ship[usize::from(target.id.0)].notified().await;
+        if round.is_empty() {
+            wake.notified().await;
             continue;
         }
         reserve.room().await;
@@ -79,8 +89,8 @@ fn next(source: &Shard, to: ShardId, told: &BTreeMap<TaskId, StepNumber>) -> Res
     let start = Key::pending_prefix(to);
     let end = end_of_prefix(&start);
     let tables = source.group.tables();
-    let mut round = Vec::new();
-    let mut bytes = 0;
+    let mut round: Vec<Pending> = Vec::new();
+    let (mut bytes, mut batches) = (0, 0);
     // What was told is still in the tables for a moment; look past it.
     for (key, value) in tables.scan(&start, end.as_deref(), ROUND_STEPS_MAX + told.len() * ROUND_STEPS_MAX)? {
         let Key::Pending(_, task, step) = Key::decode(&key)? else { continue };
@@ -88,7 +98,11 @@ fn next(source: &Shard, to: ShardId, told: &BTreeMap<TaskId, StepNumber>) -> Res
             continue;
         }
         let shipments = read(source, PendingRow::decode(&value)?.index, to)?;
-        bytes += shipments.iter().map(|shipment| shipment.batch.batch.len()).sum::<usize>();
+        bytes += shipments.iter().map(|shipment| shipment.batch.bytes()).sum::<usize>();
+        batches += shipments.len();
+        if batches > ROUND_BATCHES_MAX && !round.is_empty() {
+            break;
+        }
         round.push(Pending { task, step, shipments });
         if round.len() >= ROUND_STEPS_MAX || bytes >= ROUND_BYTES_MAX {
             break;

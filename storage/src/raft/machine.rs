@@ -90,7 +90,7 @@ impl StateMachine {
         let mut effects = Vec::new();
         self.store.write(|tables| self.machine.apply(tables, id.index, entry, &mut effects))?;
         self.progress.applied_to(id);
-        self.machine.perform(effects);
+        self.machine.perform(id.term, effects);
         Ok(())
     }
 

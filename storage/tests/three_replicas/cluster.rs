@@ -66,7 +66,7 @@ impl Machine for Mill {
         Ok(())
     }
 
-    fn perform(&self, _: Vec<Effect>) {}
+    fn perform(&self, _: Term, _: Vec<Effect>) {}
 }
 
 fn number(view: &(impl View + ?Sized), key: &[u8]) -> Result<u64, Fault> {
