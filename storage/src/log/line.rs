@@ -134,14 +134,20 @@ impl Line {
         Some((oldest, oldest.last?))
     }
 
-    /// Takes over what was sealed.
-    pub(super) fn sealed(&mut self, listed: Listed) {
-        let is_it = |open: &OpenSegment| open.segment.birth.number == listed.number;
-        if self.open.front().is_some_and(is_it) {
+    /// Whether this is the oldest of the segments that are not sealed.
+    pub(super) fn is_oldest(&self, number: u64) -> bool {
+        self.open.front().is_some_and(|open| open.segment.birth.number == number)
+    }
+
+    /// Takes over what was sealed; false when that is not its oldest segment any more.
+    pub(super) fn sealed(&mut self, listed: Listed) -> bool {
+        let is_oldest = self.is_oldest(listed.number);
+        if is_oldest {
             self.open.pop_front();
             self.index.forget_upto(listed.seal.last.index);
             self.sealed.insert(listed.first, listed);
         }
+        is_oldest
     }
 
     /// The numbers of all its segments.

@@ -31,6 +31,8 @@ pub(super) struct SealedFiles {
 struct Open {
     files: BTreeMap<u64, (Arc<DatabaseFile>, u64)>,
     uses: u64,
+    /// How often one was closed because its file was to go, or was bad.
+    forgotten: u64,
 }
 
 impl SealedFiles {
@@ -40,7 +42,7 @@ impl SealedFiles {
 
     /// Segment `number`, opened if it is not.
     pub(super) fn get(&self, number: u64) -> Result<Arc<DatabaseFile>, Fault> {
-        {
+        let forgotten = {
             let mut open = self.open.lock();
             open.uses += 1;
             let uses = open.uses;
@@ -48,7 +50,8 @@ impl SealedFiles {
                 *used = uses;
                 return Ok(file.clone());
             }
-        }
+            open.forgotten
+        };
         let path = segment::path(&self.folder, number);
         let file = DatabaseFile::open_sealed(&*self.disk, &path, limits::SEALED_CACHE_BYTES)?;
         version::check(&file)?;
@@ -57,6 +60,10 @@ impl SealedFiles {
         }
         let file = Arc::new(file);
         let mut open = self.open.lock();
+        if open.forgotten != forgotten {
+            // It may have been this one, which nobody would close again: its disk would not come back.
+            return Ok(file);
+        }
         open.uses += 1;
         let uses = open.uses;
         open.files.insert(number, (file.clone(), uses));
@@ -69,7 +76,9 @@ impl SealedFiles {
 
     /// Closes a segment that is to be removed, or that could not be read.
     pub(super) fn forget(&self, number: u64) {
-        self.open.lock().files.remove(&number);
+        let mut open = self.open.lock();
+        open.forgotten += 1;
+        open.files.remove(&number);
     }
 
     /// Closes all.

@@ -74,13 +74,15 @@ fn seal(shared: &Shared, job: &Job) -> Result<(), Fault> {
     let birth = &job.segment.birth;
     let listed = Listed { number: birth.number, line: birth.line, first: birth.first, seal };
     job.segment.file.close_and(|| {
-        if shared.memory().line_mut(job.line).is_some() {
-            let (spans, reaches) = (sealed::summarize(&spans, birth.number), descents::reaches(&descents));
-            shared.directory.add(&Held { listed, spans, reaches })?;
+        let number = birth.number;
+        if !shared.memory().line_mut(job.line).is_some_and(|line| line.is_oldest(number)) {
+            return Ok(());
         }
-        if let Some(line) = shared.memory().line_mut(job.line) {
-            line.sealed(listed);
-        }
-        Ok(())
+        let (spans, reaches) = (sealed::summarize(&spans, number), descents::reaches(&descents));
+        let held = Held { listed, spans, reaches };
+        shared.directory.add(&held)?;
+        let is_sealed = shared.memory().line_mut(job.line).is_some_and(|line| line.sealed(listed));
+        // What a snapshot had brought may have been given up meanwhile, and its file with it.
+        if is_sealed { Ok(()) } else { shared.directory.exchange(&held, None) }
     })
 }

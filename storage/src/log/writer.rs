@@ -312,6 +312,8 @@ impl Writer {
         }
         let cut = memory.cuts.pop_front();
         memory.next_durable = memory.next_durable.min(cut.unwrap_or(memory.next_durable));
+        drop(memory);
+        self.shared.sealing.notify_one();
         Ok(())
     }
 
