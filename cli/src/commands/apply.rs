@@ -148,7 +148,8 @@ async fn apply_topic(api: &AdminApi, topic: &Topic, dry: bool) -> Result<Change,
         if differences.is_empty() {
             return Ok(Change::None);
         }
-        let why = "and `apply` changes no topic: `tidemill topic alter` changes settings, the rest is for its life";
+        let why =
+            "and `apply` changes no topic: `tidemill topic alter` changes settings, the rest is for its life";
         return Err(anyhow!("topic {}: {}, {why}", topic.name, differences.join(", ")).into());
     }
     let path = if dry { "/v1/topics?dry-run=true" } else { "/v1/topics" };

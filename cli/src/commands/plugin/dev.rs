@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -131,12 +132,17 @@ async fn make_topics(api: &AdminApi, manifest: &Manifest) -> Result<Vec<String>,
 }
 
 /// Looks at the files of a folder.
-fn look(folder: &Path) -> anyhow::Result<Seen> {
+fn look(root: &Path) -> anyhow::Result<Seen> {
     let mut seen = Seen::new();
-    let mut folders = vec![folder.to_owned()];
+    let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         let shown = || folder.display().to_string();
-        for entry in fs::read_dir(&folder).with_context(shown)? {
+        let entries = match fs::read_dir(&folder) {
+            // It was there a moment ago.
+            Err(error) if error.kind() == ErrorKind::NotFound && folder != root => continue,
+            entries => entries.with_context(shown)?,
+        };
+        for entry in entries {
             let entry = entry.with_context(shown)?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
