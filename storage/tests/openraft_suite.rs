@@ -62,7 +62,7 @@ impl RaftLogStorage<TypeConfig> for BeginsAnywhere {
         let entries: Vec<RaftEntryOf> = entries.into_iter().collect();
         let first = entries[0].log_id();
         if self.0.get_log_state().await?.last_log_id.is_none() && first.index() > 0 {
-            let before = RaftLogId::new(types::raft_term(tidemill_core::ids::Term(0)), first.index() - 1);
+            let before = RaftLogId::new(types::raft_term(Term(0)), first.index() - 1);
             self.0.purge(before).await?;
         }
         self.0.append(entries, callback).await
