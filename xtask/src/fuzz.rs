@@ -22,7 +22,7 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
 /// Targets that need a whole broker's code, which takes long to build so.
-const BROKER: [&str; 3] = ["components", "documents", "settings"];
+const BROKER: [&str; 4] = ["bundles", "components", "documents", "settings"];
 /// Inputs longer than this find nothing that shorter ones do not.
 const INPUT_BYTES_MAX: u32 = 4_096;
 /// One input may take so long, and the process so much memory.
