@@ -77,7 +77,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("log.format", Kind::Choice(&["text", "json"]), "text", "Log lines for people or for programs."),
     setting(
         "plugins.instances",
-        Kind::Number { least: 1, most: 4_096 },
+        Kind::Number { least: limits::GUEST_MEMORIES_MAX as u64, most: 4_096 },
         "256",
         "Instances of plugins at once.",
     ),
