@@ -14,17 +14,13 @@ use tidemill_core::shard::control::{self, Control};
 use tidemill_core::shard::step;
 use tidemill_core::tables::MemoryTables;
 use tidemill_core::task::TaskSpec;
-use tidemill_protocol::batch::{self, BatchHeader, BatchLimits};
+use tidemill_protocol::batch::{self, BatchHeader};
 use tidemill_protocol::ids::TopicPartition;
 
 use crate::history::{History, Logged};
 use crate::log_starts::LogStarts;
-use crate::range::READABLE;
 use crate::violation::{Report, Violation};
 use crate::{Scratch, replay, steps};
-
-/// What any batch in a log may be: a dead letter may be larger than what a producer sends.
-pub(crate) const STORED: BatchLimits = BatchLimits { batch_bytes: limits::ENTRY_BYTES_MAX, ..READABLE };
 
 /// A batch that lies in a partition.
 pub(crate) struct Lying {
@@ -100,7 +96,7 @@ pub(crate) async fn fold(shard: ShardId, log: &[Logged], scratch: &Scratch) -> L
 fn look_at_batches(entry: &Entry) -> impl Iterator<Item = String> {
     entry.batches.iter().filter_map(|placed| {
         let at = format!("partition {} of topic {}", placed.at.partition.0, placed.at.topic);
-        let header = match batch::verify(&placed.batch, &STORED) {
+        let header = match batch::verify(&placed.batch, &limits::STORED_BATCH) {
             Ok(header) => header,
             Err(error) => return Some(format!("{at}: {error}")),
         };
@@ -108,7 +104,7 @@ fn look_at_batches(entry: &Entry) -> impl Iterator<Item = String> {
             return Some(format!("{at}: the envelope was sealed for another batch or place"));
         }
         // A producer may have written records that cannot be read; a step never does.
-        match batch::decode(&placed.batch, &READABLE) {
+        match batch::decode(&placed.batch, &limits::STORED_BATCH) {
             Err(error) if entry.kind == EntryKind::Step => Some(format!("{at}: {error}")),
             _ => None,
         }

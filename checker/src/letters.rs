@@ -3,6 +3,7 @@
 //! This is written apart from the broker's own reading, on purpose: the two must come to the same.
 
 use tidemill_core::envelope::{Envelope, Origin};
+use tidemill_core::limits;
 use tidemill_core::plugin::{Event, Header};
 use tidemill_core::seams::Timestamp;
 use tidemill_core::shard::step::Source;
@@ -10,7 +11,7 @@ use tidemill_core::task::TaskSpec;
 use tidemill_protocol::batch;
 use tidemill_protocol::ids::Position;
 
-use crate::ledger::{Lying, STORED};
+use crate::ledger::Lying;
 use crate::range::Found;
 
 const FIRST_FACT: &str = "dead-letter-plugin";
@@ -20,7 +21,7 @@ const APPEND_TIME: &str = "dead-letter-append-time-ms";
 pub(crate) fn given(lying: &[Lying], spec: &TaskSpec, letter: Position) -> Result<Found, String> {
     let behind = lying.partition_point(|one| one.header.base_offset <= letter.offset);
     let one = lying[..behind].last().ok_or("its dead letter is not there")?;
-    let records = batch::decode(&one.placed.batch, &STORED).map_err(|error| error.to_string())?;
+    let records = batch::decode(&one.placed.batch, &limits::STORED_BATCH).map_err(|error| error.to_string())?;
     let number = records.iter().position(|record| record.offset == letter.offset);
     let number = number.ok_or("its dead letter is not there")?;
     let envelope = Envelope::parse(&one.placed.envelope).map_err(|error| error.to_string())?;

@@ -13,18 +13,8 @@ use tidemill_core::plugin::{Event, Header};
 use tidemill_core::seams::Timestamp;
 use tidemill_core::shard::step::Source;
 use tidemill_core::task::TaskSpec;
-use tidemill_protocol::batch::{self, BatchHeader, BatchLimits};
+use tidemill_protocol::batch::{self, BatchHeader};
 use tidemill_protocol::ids::{Offset, Partition, Position};
-
-/// What a readable batch may be.
-pub(crate) const READABLE: BatchLimits = BatchLimits {
-    batch_bytes: limits::BATCH_BYTES_MAX,
-    records: limits::BATCH_RECORDS_MAX,
-    // A dead letter has a few more than its record.
-    headers: limits::RECORD_HEADERS_MAX + 16,
-    inflated_bytes: limits::BATCH_INFLATED_BYTES_MAX,
-    inflate_ratio: limits::BATCH_INFLATE_RATIO_MAX,
-};
 
 /// What lies in a range.
 #[derive(Default)]
@@ -82,7 +72,7 @@ pub(crate) fn between(
                 let at = Cursor { index: *index, skip: number };
                 at >= from && at < to
             };
-            let Ok(records) = batch::decode(&placed.batch, &READABLE) else {
+            let Ok(records) = batch::decode(&placed.batch, &limits::READABLE_BATCH) else {
                 if within(first) && header.next_offset() > starts[input] {
                     found.unreadable += 1;
                     found.time = found.time.max(envelope.append_time);

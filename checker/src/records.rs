@@ -6,12 +6,12 @@ use tidemill_core::entry::Entry;
 use tidemill_core::envelope::{Envelope, Lineage, Origin};
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{StepNumber, TaskId};
+use tidemill_core::limits;
 use tidemill_core::seams::Timestamp;
 use tidemill_protocol::batch::{self, Record};
 use tidemill_protocol::ids::{Position, TopicPartition};
 
 use crate::history::History;
-use crate::range::READABLE;
 use crate::violation::Violation;
 
 /// A record that lies in a partition.
@@ -40,7 +40,7 @@ pub fn records(history: &History) -> Result<Vec<Told>, Violation> {
             for placed in Entry::parse(&logged.bytes).map_err(wrong)?.resident() {
                 let envelope =
                     Envelope::parse(&placed.envelope).map_err(|malformed| wrong(malformed.into()))?;
-                let records = batch::decode(&placed.batch, &READABLE).unwrap_or_default();
+                let records = batch::decode(&placed.batch, &limits::STORED_BATCH).unwrap_or_default();
                 for (place, record) in records.into_iter().enumerate() {
                     let derived = match &envelope.origin {
                         Origin::Producer => None,

@@ -12,6 +12,7 @@ use tidemill_core::entry::Entry;
 use tidemill_core::event_time::EventTimeRow;
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{LogIndex, ShardId, TaskId};
+use tidemill_core::limits;
 use tidemill_core::plugin::{GuestLimits, StateView, Timer};
 use tidemill_core::rows::TaskRow;
 use tidemill_core::shard::step::{self, Outcome, Proposed, Source, StepMeta, TaskState};
@@ -27,7 +28,7 @@ use crate::Scratch;
 use crate::history::Logged;
 use crate::ledger::Lying;
 use crate::letters;
-use crate::range::{self, Found, READABLE};
+use crate::range::{self, Found};
 use crate::violation::{Report, Violation};
 
 /// A step to run again.
@@ -210,7 +211,7 @@ impl Run<'_> {
         if letter.at.topic != spec.dead_letter.topic || !meta.state.is_empty() {
             return Err("it gave a record up, and yet derived or changed something".into());
         }
-        let letters = batch::decode(&letter.batch, &READABLE).map_err(|error| error.to_string())?;
+        let letters = batch::decode(&letter.batch, &limits::STORED_BATCH).map_err(|error| error.to_string())?;
         let [letter] = &letters[..] else { return Err("more than one dead letter".into()) };
         if let [timer] = &meta.fired[..] {
             self.setters(meta, &spec, &found)?;

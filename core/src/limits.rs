@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidemill_protocol::batch::BatchLimits;
+
 /// One mebibyte, in bytes.
 pub const MIB: usize = 1 << 20;
 
@@ -24,6 +26,26 @@ pub const BATCH_INFLATED_BYTES_MAX: usize = 32 * MIB;
 pub const BATCH_INFLATE_RATIO_MAX: usize = 200;
 /// Headers of one record.
 pub const RECORD_HEADERS_MAX: usize = 64;
+/// Headers that a dead letter has more than its record.
+pub const DEAD_LETTER_FACTS_MAX: usize = 9;
+/// What a batch may be at the door; its topic's own limit is looked at when it is decided.
+pub const ACCEPTED_BATCH: BatchLimits = BatchLimits {
+    batch_bytes: BATCH_BYTES_MAX,
+    records: BATCH_RECORDS_MAX,
+    headers: RECORD_HEADERS_MAX,
+    inflated_bytes: BATCH_INFLATED_BYTES_MAX,
+    inflate_ratio: BATCH_INFLATE_RATIO_MAX,
+};
+/// What a batch may be that a task reads: what is accepted, and the headers of a dead letter.
+pub const READABLE_BATCH: BatchLimits =
+    BatchLimits { headers: RECORD_HEADERS_MAX + DEAD_LETTER_FACTS_MAX, ..ACCEPTED_BATCH };
+/// What any batch in a log may be. The dead letter of a record that was read is larger than that by the facts, and may
+/// be larger than its topic takes.
+pub const STORED_BATCH: BatchLimits = BatchLimits {
+    batch_bytes: ENTRY_BYTES_MAX,
+    headers: READABLE_BATCH.headers + DEAD_LETTER_FACTS_MAX,
+    ..READABLE_BATCH
+};
 /// Requests of one stream that are being worked on: our own client's window.
 pub const STREAM_REQUESTS_MAX: usize = 1_024;
 /// Bytes of produce requests waiting for their commit, over all clients of a broker.

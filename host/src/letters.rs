@@ -17,17 +17,14 @@ use tidemill_core::rows::{self, LetterRow};
 use tidemill_core::shard::control::Control;
 use tidemill_core::shard::letters;
 use tidemill_core::tables::{self, Key, View};
-use tidemill_protocol::batch::{self, BatchLimits};
+use tidemill_protocol::batch;
 use tidemill_protocol::ids::{Offset, Partition, Position, TopicPartition};
 
 use crate::plugins::Plugins;
 use crate::shards::{Refused, Shard};
-use crate::tasks::inbox::READABLE;
 
 pub use redrive::{NoEvent, NotRedriven, Redrives};
 
-/// What a dead letter may be: larger than its record by the facts, and than its topic takes.
-const STORED: BatchLimits = BatchLimits { batch_bytes: limits::ENTRY_BYTES_MAX, ..READABLE };
 /// What the names of headers with facts begin with. The first of them is the plugin's name.
 const FACT: &str = "dead-letter-";
 const FIRST_FACT: &str = "dead-letter-plugin";
@@ -291,7 +288,7 @@ pub(crate) fn read(
         let envelope = Envelope::parse(&placed.envelope)?;
         // A program outside may have written to the topic what nobody can read: that is no letter.
         for (number, record) in
-            batch::decode(&placed.batch, &STORED).unwrap_or_default().into_iter().enumerate()
+            batch::decode(&placed.batch, &limits::STORED_BATCH).unwrap_or_default().into_iter().enumerate()
         {
             if record.offset < from {
                 continue;

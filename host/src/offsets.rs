@@ -2,12 +2,12 @@
 
 use tidemill_core::entry::PlacedBatch;
 use tidemill_core::fault::Fault;
+use tidemill_core::limits;
 use tidemill_protocol::batch::{self, BatchHeader};
 use tidemill_protocol::ids::{Offset, TopicPartition};
 use tidemill_storage::log::ReadError;
 
 use crate::shards::Shard;
-use crate::tasks::inbox::READABLE;
 
 /// Bytes that are looked through at once.
 const LOOK_BYTES: usize = 1 << 20;
@@ -47,7 +47,7 @@ pub fn find(shard: &Shard, at: TopicPartition, moment: Moment) -> Result<Option<
                 return Ok(None);
             };
             // A batch whose records cannot be read is found as a whole.
-            let records = batch::decode(&placed.batch, &READABLE).unwrap_or_default();
+            let records = batch::decode(&placed.batch, &limits::READABLE_BATCH).unwrap_or_default();
             let is_it =
                 |record: &batch::Record| record.timestamp_ms >= time && record.offset >= row.log_start;
             Ok(Some(match records.into_iter().find(is_it) {
@@ -101,5 +101,6 @@ fn retained_for_time(
 fn has_retained(placed: &PlacedBatch, header: &BatchHeader, start: Offset, time: i64) -> bool {
     let is_it = |record: &batch::Record| record.offset >= start && record.timestamp_ms >= time;
     header.base_offset >= start
-        || batch::decode(&placed.batch, &READABLE).is_ok_and(|records| records.iter().any(is_it))
+        || batch::decode(&placed.batch, &limits::READABLE_BATCH)
+            .is_ok_and(|records| records.iter().any(is_it))
 }

@@ -2,12 +2,12 @@
 
 use tidemill_core::catalog::Deployment;
 use tidemill_core::fault::Fault;
+use tidemill_core::limits;
 use tidemill_protocol::batch::{self, BatchHeader};
 use tidemill_protocol::ids::{Offset, Partition, TopicPartition};
 
 use super::line::Line;
 use crate::plugins::Plugins;
-use crate::tasks::inbox::READABLE;
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 1 << 20;
@@ -46,7 +46,7 @@ impl Plugins {
                 let header = BatchHeader::parse(&placed.batch)
                     .map_err(|error| Fault::damaged("a stored batch", error))?;
                 // What a program outside wrote there, and nobody can read, is no line.
-                for record in batch::decode(&placed.batch, &READABLE).unwrap_or_default() {
+                for record in batch::decode(&placed.batch, &limits::READABLE_BATCH).unwrap_or_default() {
                     if record.offset >= from {
                         lines.extend(Line::of(&record).map(|line| Lying { offset: record.offset, line }));
                     }

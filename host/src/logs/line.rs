@@ -102,7 +102,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::inbox::READABLE;
+    use tidemill_core::limits;
     use tidemill_protocol::batch;
     use tidemill_protocol::codec::Codec;
 
@@ -126,7 +126,7 @@ mod tests {
         lines.iter().for_each(|line| line.push("payment", &mut batch).unwrap());
         batch.push(5, None, Some(b"not a line"), &[("log-level", Some(b"warn"))]).unwrap();
         batch.push(5, None, None, &[]).unwrap();
-        let records = batch::decode(&batch.build().unwrap(), &READABLE).unwrap();
+        let records = batch::decode(&batch.build().unwrap(), &limits::READABLE_BATCH).unwrap();
         assert_eq!(records[0].key.as_deref(), Some(&b"payment"[..]));
         assert_eq!(records[0].value.as_deref(), Some(&b"it is late"[..]));
         let read: Vec<_> = records.iter().map(Line::of).collect();

@@ -17,22 +17,13 @@ use tidemill_core::shard::produce::{self, Produced, Verdict};
 use tidemill_protocol::api::Response;
 use tidemill_protocol::api::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use tidemill_protocol::api::messages::{ProduceRequest, ProduceResponse, TopicName};
-use tidemill_protocol::batch::{self, BatchError, BatchLimits};
+use tidemill_protocol::batch::{self, BatchError};
 use tidemill_protocol::codec::Codec;
 use tidemill_protocol::error::ErrorCode;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Requests, Session, code_of_refused, told, words};
 use crate::shards::Commit;
-
-/// What a batch may be at the door; its topic's own limit is looked at when it is decided.
-const ACCEPTED: BatchLimits = BatchLimits {
-    batch_bytes: limits::BATCH_BYTES_MAX,
-    records: limits::BATCH_RECORDS_MAX,
-    headers: limits::RECORD_HEADERS_MAX,
-    inflated_bytes: limits::BATCH_INFLATED_BYTES_MAX,
-    inflate_ratio: limits::BATCH_INFLATE_RATIO_MAX,
-};
 
 /// One partition of a request, and what is known of its answer.
 struct Part {
@@ -173,7 +164,7 @@ fn check(records: Option<Bytes>, version: i16) -> Result<(Bytes, batch::BatchHea
         let why = format!("zstd is for Produce {KNOWS_ZSTD} and later, and this is version {version}");
         return Err((ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, why));
     }
-    let header = batch::verify(&records, &ACCEPTED).map_err(refused)?;
+    let header = batch::verify(&records, &limits::ACCEPTED_BATCH).map_err(refused)?;
     Ok((records, header))
 }
 

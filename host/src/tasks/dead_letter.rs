@@ -9,8 +9,6 @@ use tidemill_core::task::TaskSpec;
 
 use super::item::{Content, Item};
 
-/// Headers that a dead letter has more than its record.
-pub const FACTS: usize = 9;
 /// Bytes of a record that a dead letter holds: with what it says beside them it is as large as a batch may be.
 const RECORD_BYTES_MAX: usize = limits::BATCH_BYTES_MAX - 16 * 1024;
 /// What a header counts beside its name and value.

@@ -19,22 +19,12 @@ use tidemill_core::plugin::{Event, Header};
 use tidemill_core::rows::TaskRow;
 use tidemill_core::shard::step::Source;
 use tidemill_core::task::TaskSpec;
-use tidemill_protocol::batch::{self, BatchHeader, BatchLimits};
+use tidemill_protocol::batch::{self, BatchHeader};
 use tidemill_protocol::ids::{Offset, Position, TopicPartition};
 use tidemill_storage::log::{GroupLog, Payload};
 
-use super::dead_letter;
 use super::item::{Consumes, Content, Item, Unreadable};
 use crate::shards::Shard;
-
-/// What a batch may be that a task reads: what it may be to be stored, and the headers of a dead letter.
-pub const READABLE: BatchLimits = BatchLimits {
-    batch_bytes: limits::BATCH_BYTES_MAX,
-    records: limits::BATCH_RECORDS_MAX,
-    headers: limits::RECORD_HEADERS_MAX + dead_letter::FACTS,
-    inflated_bytes: limits::BATCH_INFLATED_BYTES_MAX,
-    inflate_ratio: limits::BATCH_INFLATE_RATIO_MAX,
-};
 
 /// A task's events, read ahead as far as the next step may take.
 #[derive(Debug)]
@@ -157,7 +147,7 @@ impl Inbox {
         };
         let index = self.at;
         let observed = |timestamp_ms| observed(input, &envelope, timestamp_ms);
-        match batch::decode(&placed.batch, &READABLE) {
+        match batch::decode(&placed.batch, &limits::READABLE_BATCH) {
             Ok(records) => {
                 for (number, record) in records.into_iter().enumerate() {
                     *seen += 1;

@@ -13,21 +13,12 @@ use tidemill_core::fault::Fault;
 use tidemill_core::ids::LogIndex;
 use tidemill_core::limits;
 use tidemill_core::seams::Disk;
-use tidemill_protocol::batch::{self, BatchLimits};
+use tidemill_protocol::batch;
 use tidemill_protocol::ids::Offset;
 
 use crate::log::offline::{self, Copied, OfflineSegment};
 use crate::log::{LogId, Payload, promised};
 use crate::state;
-
-/// What may be stored.
-const STORED: BatchLimits = BatchLimits {
-    batch_bytes: limits::ENTRY_BYTES_MAX,
-    records: limits::BATCH_RECORDS_MAX,
-    headers: limits::RECORD_HEADERS_MAX,
-    inflated_bytes: limits::BATCH_INFLATED_BYTES_MAX,
-    inflate_ratio: limits::BATCH_INFLATE_RATIO_MAX,
-};
 
 /// What a copy of a group holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,7 +87,8 @@ pub fn check(disk: &Arc<dyn Disk>, folder: &Path) -> Result<Checked, Fault> {
 fn check_batches(entry: &Entry, index: LogIndex) -> Result<u64, Fault> {
     for placed in &entry.batches {
         let what = || format!("a batch of partition {} in entry {}", placed.at.partition.0, index.0);
-        let header = batch::verify(&placed.batch, &STORED).map_err(|error| Fault::damaged(what(), error))?;
+        let header = batch::verify(&placed.batch, &limits::STORED_BATCH)
+            .map_err(|error| Fault::damaged(what(), error))?;
         if placed.away.is_some() && header.base_offset != Offset(0) {
             return Err(Fault::damaged(what(), "it waits to be shipped, and has an offset"));
         }

@@ -13,22 +13,13 @@ use tidemill_core::ids::GroupId;
 use tidemill_core::limits;
 use tidemill_core::seams::{Disk, Timestamp};
 use tidemill_host::world::RealDisk;
-use tidemill_protocol::batch::{self, BatchHeader, BatchLimits};
+use tidemill_protocol::batch::{self, BatchHeader};
 use tidemill_storage::log::offline::{OfflineSegment, SegmentAbout, segments};
 use tidemill_storage::log::{LogEntry, Payload};
 
 use crate::commands::consume::text;
 use crate::exit::Failure;
 use crate::output::Format;
-
-/// What may be read of a batch: all that a broker may ever have stored.
-const STORED: BatchLimits = BatchLimits {
-    batch_bytes: limits::ENTRY_BYTES_MAX,
-    records: limits::BATCH_RECORDS_MAX,
-    headers: limits::RECORD_HEADERS_MAX,
-    inflated_bytes: limits::BATCH_INFLATED_BYTES_MAX,
-    inflate_ratio: limits::BATCH_INFLATE_RATIO_MAX,
-};
 
 /// List what a data folder's logs hold: segments, entries and batches, without what the records say.
 ///
@@ -264,7 +255,7 @@ fn records(placed: &PlacedBatch) -> Value {
             "value": text(record.value.as_deref()),
         })
     };
-    match batch::decode(&placed.batch, &STORED) {
+    match batch::decode(&placed.batch, &limits::STORED_BATCH) {
         Ok(records) => records.into_iter().map(record).collect(),
         Err(error) => json!([{ "damaged": error.to_string() }]),
     }
