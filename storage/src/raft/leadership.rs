@@ -20,12 +20,12 @@ use super::types::{self, TypeConfig};
 use crate::group::{Leadership, Role};
 use crate::log::OnFault;
 
-/// Follows who leads, until openraft ends.
-pub struct Follower {
-    /// What openraft says of itself.
+/// Watches openraft and announces who leads, until openraft ends.
+pub struct LeadershipWatch {
+    /// openraft's state, term and leader.
     pub server: WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>,
-    /// What it says last.
-    pub all: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
+    /// All of openraft's metrics; read for why it ended.
+    pub metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
     /// The term of the last entry applied.
     pub applied_term: watch::Receiver<Option<Term>>,
     /// The last term in which a proposal of this broker was refused.
@@ -38,13 +38,13 @@ pub struct Follower {
     pub on_fault: OnFault,
 }
 
-impl Follower {
-    /// Follows.
+impl LeadershipWatch {
+    /// Watches.
     pub async fn run(mut self) {
         loop {
             let leads_in = self.look();
             if let (Some(term), Some(node)) = (leads_in, self.node.upgrade()) {
-                self.reigning(term, &node).await;
+                self.while_elected(term, &node).await;
             }
             let goes_on = tokio::select! {
                 biased;
@@ -83,7 +83,7 @@ impl Follower {
     }
 
     /// What a leader has to see to.
-    async fn reigning(&mut self, term: Term, node: &Node) {
+    async fn while_elected(&mut self, term: Term, node: &Node) {
         if *self.refused_in.borrow() == Some(term) {
             node.abdicate().await;
         }
@@ -94,7 +94,7 @@ impl Follower {
 
     /// Why openraft ended, if it should not have.
     fn end(&self) -> Option<Fault> {
-        match &self.all.borrow_watched().running_state {
+        match &self.metrics.borrow_watched().running_state {
             Err(Fatal::Stopped) => None,
             Err(fatal) => Some(Fault::Raft(fatal.to_string())),
             // It could not even say so.

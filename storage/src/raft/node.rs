@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::amnesia::Amnesia;
 use super::arrival::Arrival;
-use super::leadership::Follower;
+use super::leadership::LeadershipWatch;
 use super::log_store::LogStore;
 use super::machine::{Outcome, StateMachine};
 use super::network::Network;
@@ -105,16 +105,16 @@ impl Node {
             progress,
             leadership,
         });
-        let follower = Follower {
+        let watch = LeadershipWatch {
             server: node.raft.server_metrics(),
-            all: node.raft.metrics(),
+            metrics: node.raft.metrics(),
             applied_term: node.progress.term(),
             refused_in: node.refused_in.subscribe(),
             announce,
             node: Arc::downgrade(&node),
             on_fault,
         };
-        world.spawner.task("raft leadership", Box::pin(follower.run()));
+        world.spawner.task("raft leadership", Box::pin(watch.run()));
         node.start().await.map_err(raft_fault)?;
         Ok((node, recovery))
     }
