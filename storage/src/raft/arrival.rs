@@ -82,7 +82,7 @@ impl Arrival {
         }
         let is_known = |arriving: &Arriving| arriving.snapshot == snapshot && arriving.standing == standing;
         if !self.arriving.as_ref().is_some_and(is_known) {
-            let checkpoint = Checkpoint { applied: Some(snapshot), membership: standing.clone() };
+            let checkpoint = Checkpoint { applied: Some(snapshot), standing: standing.clone() };
             snapshot::meta(&checkpoint).map_err(|_| NotTaken::Refused("that is no standing"))?;
             let install = self.tables.install()?;
             self.arriving = Some(Arriving { vote, snapshot, standing, install, after: None });
@@ -151,7 +151,7 @@ impl Arrival {
             return Err(NotTaken::Refused("records are missing"));
         }
         let arrived = self.arriving.take().ok_or(NotTaken::Refused("no snapshot was begun"))?;
-        let checkpoint = Checkpoint { applied: Some(snapshot), membership: arrived.standing };
+        let checkpoint = Checkpoint { applied: Some(snapshot), standing: arrived.standing };
         let meta = snapshot::meta(&checkpoint)?;
         let data = SnapshotData::Arrived(arrived.install, checkpoint);
         let given = Snapshot { meta, snapshot: data };

@@ -61,7 +61,7 @@ impl Peer {
         snapshot: LogId,
         afresh: bool,
     ) -> Result<(Option<(LogIndex, LogId)>, Option<Bytes>), SendError> {
-        let standing = dump.checkpoint().membership.clone();
+        let standing = dump.checkpoint().standing.clone();
         match self.ask(Ask::Snapshot(Part::Begin { vote, snapshot, standing, afresh })).await? {
             Answer::Have { records, after } => Ok((records, after)),
             strange => Err(self.strange(&strange).into()),

@@ -30,7 +30,7 @@ struct Now {
 
 impl Now {
     fn of(checkpoint: &Checkpoint) -> Result<Now, Fault> {
-        let written = checkpoint.membership.clone();
+        let written = checkpoint.standing.clone();
         let standing = Standing::decode(&written)
             .map_err(|malformed| Fault::damaged("the standing of a checkpoint", malformed))?;
         Ok(Now { applied: checkpoint.applied, standing, written })
@@ -140,7 +140,7 @@ mod tests {
         }
         assert_eq!(progress.terms(), [id(1, 1), id(4, 3), id(5, 5)]);
 
-        let checkpoint = Checkpoint { applied: progress.applied(), membership: progress.standing() };
+        let checkpoint = Checkpoint { applied: progress.applied(), standing: progress.standing() };
         let again = Progress::new(&checkpoint)?;
         assert_eq!(again.terms(), progress.terms());
         again.applied_to(id(5, 6));

@@ -68,7 +68,7 @@ pub fn checkpoint(meta: &SnapshotMeta, data: &SnapshotData) -> Checkpoint {
 /// # Errors
 /// A [`Fault`] when its standing is damaged.
 pub fn meta(checkpoint: &Checkpoint) -> Result<SnapshotMeta, Fault> {
-    let standing = Standing::decode(&checkpoint.membership)
+    let standing = Standing::decode(&checkpoint.standing)
         .map_err(|malformed| Fault::damaged("the standing of a checkpoint", malformed))?;
     let last_log_id = checkpoint.applied.map(types::raft_log_id);
     Ok(SnapshotMeta { last_log_id, last_membership: standing.membership })

@@ -1,7 +1,7 @@
 //! `state.redb`: the tables as of their last checkpoint.
 //!
 //! One table `rows`, key → `crc32c u32 · value`, the checksum over `key · value`; and `about` with the version and
-//! `checkpoint`: `1 u8 · term u64 · index u64` (or `0 u8`) `· membership`. Each checkpoint is one commit with two syncs,
+//! `checkpoint`: `1 u8 · term u64 · index u64` (or `0 u8`) `· standing`. Each checkpoint is one commit with two syncs,
 //! which records redb's free pages too, so that the file opens fast after a crash. redb does not verify the pages it
 //! reads; the checksum verifies the rows, and a file that is not too large is verified whole when it is opened.
 
@@ -188,12 +188,12 @@ pub fn hostile(bytes: &[u8]) {
 }
 
 fn write_checkpoint(checkpoint: &Checkpoint) -> Bytes {
-    let mut writer = Writer::with_capacity(24 + checkpoint.membership.len());
+    let mut writer = Writer::with_capacity(24 + checkpoint.standing.len());
     match checkpoint.applied {
         Some(id) => writer.u8(1).u64(id.term.0).u64(id.index.0),
         None => writer.u8(0),
     };
-    writer.raw(&checkpoint.membership);
+    writer.raw(&checkpoint.standing);
     writer.finish()
 }
 
@@ -207,5 +207,5 @@ fn read_checkpoint(row: Bytes) -> Result<Checkpoint, Malformed> {
         }),
     };
     let rest = reader.remaining();
-    Ok(Checkpoint { applied, membership: reader.bytes(rest, "membership")? })
+    Ok(Checkpoint { applied, standing: reader.bytes(rest, "standing")? })
 }

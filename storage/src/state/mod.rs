@@ -58,8 +58,8 @@ impl Default for StateOptions {
 pub struct Checkpoint {
     /// The last entry that was applied to it.
     pub applied: Option<LogId>,
-    /// Who belonged to the group then, as the upper half writes it.
-    pub membership: Bytes,
+    /// What Raft wants kept with it: see `raft/standing.rs`.
+    pub standing: Bytes,
 }
 
 /// The tables of one group. Cheap to clone; all clones are the same tables.
@@ -186,11 +186,11 @@ impl StateStore {
     /// To be called after entries were applied, up to `applied` (`log_bytes` of them), before the next is: the tables
     /// lie between no two entries. When enough has gathered, what changed is handed to the checkpoint's thread. Never
     /// waits for the disk.
-    pub fn checkpoint(&self, applied: LogId, membership: &Bytes, log_bytes: u64) {
+    pub fn checkpoint(&self, applied: LogId, standing: &Bytes, log_bytes: u64) {
         let shared = self.shared();
         let mut layers = shared.layers.write();
         let mut progress = shared.progress.lock();
-        progress.noted = Checkpoint { applied: Some(applied), membership: membership.clone() };
+        progress.noted = Checkpoint { applied: Some(applied), standing: standing.clone() };
         progress.is_between = false;
         progress.log_bytes += log_bytes;
         let is_first = progress.dirty_since.is_none();

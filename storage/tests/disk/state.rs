@@ -64,7 +64,7 @@ fn tables_are_what_was_applied_also_after_a_power_cut() {
             let mut model = past[applied].clone();
             assert_eq!(rows(&store), rows(&model));
             if applied > 0 {
-                assert_eq!(checkpoint.membership, format!("members {applied}"));
+                assert_eq!(checkpoint.standing, format!("members {applied}"));
             }
             let images = Arc::new(Mutex::new(Vec::new()));
             let (watched, seen, cuts) = (disk.clone(), images.clone(), Lots::new(seed));
