@@ -40,7 +40,7 @@ pub use settings::TopicSettings;
 /// Until there are tenants, everything belongs to this one.
 pub const DEFAULT_TENANT: &str = "default";
 
-/// The rules that `apply` follows, as a number; a change of rules raises it by a committed command.
+/// The rules that `apply` follows, as a number, written when a cluster is formed. Nothing raises or compares it yet.
 pub const FEATURE_LEVEL: u32 = 1;
 
 /// What the cluster knows of itself.
