@@ -457,6 +457,7 @@ mod tests {
             Key::EventTime(task),
             Key::GroupOffset(at, "mailers".to_owned()),
             Key::Letter(at, Offset(7)),
+            Key::Redrive(at, Offset(7)),
             Key::Cluster,
             Key::Topic(at.topic),
             Key::TopicName(names().0, names().1),

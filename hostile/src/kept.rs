@@ -6,7 +6,8 @@ use tidemill_core::entry::Entry;
 use tidemill_core::envelope::{Envelope, Origin, is_sealed_for};
 use tidemill_core::event_time::EventTimeRow;
 use tidemill_core::rows::{
-    GroupOffsetRow, LetterRow, LinkRow, PartitionRow, PendingRow, ProducerRow, RecentBatch, ShardRow, TaskRow,
+    GroupOffsetRow, LetterRow, LinkRow, PartitionRow, PendingRow, ProducerRow, RecentBatch, RedriveRow,
+    ShardRow, TaskRow,
 };
 use tidemill_core::shard::control::{self, Control};
 use tidemill_core::shard::step::StepMeta;
@@ -31,7 +32,7 @@ pub fn envelopes(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
     let at = TopicPartition { topic: TopicId([7; 16]), partition: Partition(3) };
     let header = BatchHeader { base_offset: Offset(9), crc: 77, ..BatchHeader::default() };
-    let is_sealed = is_sealed_for(&bytes, at, &header);
+    let _ = is_sealed_for(&bytes, at, &header);
     let Ok(envelope) = Envelope::parse(&bytes) else { return };
     let sealed = envelope.seal(at, header.base_offset, header.crc);
     assert!(is_sealed_for(&sealed, at, &header));
@@ -41,7 +42,6 @@ pub fn envelopes(bytes: &[u8]) {
         envelope.lineage(0).is_none(),
         is_producers || envelope.lineage(usize::MAX).is_none() && lines(&envelope) == 0
     );
-    let _ = is_sealed;
 }
 
 fn lines(envelope: &Envelope) -> usize {
@@ -85,6 +85,7 @@ pub fn rows(bytes: &[u8]) {
     row::<TaskRow>(bytes);
     row::<LinkRow>(bytes);
     row::<LetterRow>(bytes);
+    row::<RedriveRow>(bytes);
     row::<PendingRow>(bytes);
     row::<GroupOffsetRow>(bytes);
     row::<TimerRow>(bytes);
