@@ -222,9 +222,6 @@ fn announce(
             eprintln!("         context {name}: try `tidemill topic list`");
         }
     }
-    for loss in &started.broker.losses {
-        eprintln!("LOST: {}: {:?}", loss.group, loss.recovery.amnesia);
-    }
     Ok(())
 }
 
