@@ -25,7 +25,7 @@ pub const RECORD_OVERHEAD_BYTES: usize = 64;
 pub const BATCH_RECORDS_MAX: u32 = 100_000;
 /// Record bytes of one fetch response, all partitions together: brokers give no more.
 pub const FETCH_BYTES_MAX: usize = 8 * MIB;
-/// The longest name of a file with a certificate or key, and of what is in it, in bytes.
+/// A PEM text with certificates, in bytes.
 pub const PEM_BYTES_MAX: usize = 256 * 1024;
 
 /// Addresses of one name that are tried.

@@ -9,11 +9,11 @@ pub const MIB: usize = 1 << 20;
 
 // ---- what a client may send --------------------------------------------------------------------
 
-/// A request frame: what one stream may make the broker hold.
+/// A request frame, in bytes: what one stream may make the broker hold.
 pub const FRAME_BYTES_MAX: usize = 16 * MIB;
-/// A response frame, record data included.
+/// A response frame, record data included, in bytes.
 pub const RESPONSE_BYTES_MAX: usize = 16 * MIB;
-/// A record batch as produced, compressed; a topic's `max.message.bytes` may not exceed it.
+/// A record batch as produced, compressed, in bytes; a topic's `max.message.bytes` may not exceed it.
 pub const BATCH_BYTES_MAX: usize = 8 * MIB;
 /// The default of a topic's `max.message.bytes`: Kafka's own default plus the batch header, rounded up so
 /// that a thousand records of 1 KiB fit.
@@ -50,12 +50,6 @@ pub const STORED_BATCH: BatchLimits = BatchLimits {
 pub const STREAM_REQUESTS_MAX: usize = 1_024;
 /// Bytes of produce requests waiting for their commit, over all clients of a broker.
 pub const PRODUCE_PENDING_BYTES_MAX: usize = 256 * MIB;
-/// The least reserve of a disk, in bytes: what was accepted and is not written yet has to fit.
-pub const RESERVE_BYTES_MIN: u64 = 384 << 20;
-/// `retention.ms` of a topic that says nothing: seven days, as Kafka's.
-pub const RETENTION_MS_DEFAULT: i64 = 7 * 24 * 60 * 60 * 1_000;
-/// Each of the files of zeros that give room when somebody else filled the disk, in bytes; whole MiB.
-pub const BALLAST_BYTES: u64 = 64 << 20;
 /// The longest wait of a fetch.
 pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Record bytes of one fetch response, whatever was asked for.
@@ -73,13 +67,13 @@ pub const GROUP_OFFSETS_PAGE: usize = 1_000;
 
 /// How long the head of a request to the admin API may take, from the connection on, and the handshake before it.
 pub const ADMIN_HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
-/// A document that is sent to the admin API: a manifest as JSON, and room for many dead letters.
+/// A document that is sent to the admin API, in bytes: a manifest as JSON, and room for many dead letters.
 pub const ADMIN_DOCUMENT_BYTES_MAX: usize = MIB;
 /// How long such a document may take to come in.
 pub const ADMIN_DOCUMENT_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How long a component, or a bundle, may take to come in.
 pub const ADMIN_COMPONENT_WAIT_MAX: Duration = Duration::from_secs(300);
-/// How much of a body that is too large is read and dropped, so that its sender hears of it.
+/// How much of a body that is too large is read and dropped, in bytes, so that its sender hears of it.
 pub const ADMIN_DROPPED_BYTES_MAX: usize = 4 * MIB;
 /// A client that has sent part of a frame and is silent for so long gets its stream ended.
 pub const FRAME_SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -92,12 +86,21 @@ pub const TOPIC_PARTITIONS_MAX: u32 = 1_024;
 pub const GROUP_TOPICS_MAX: u32 = 64;
 /// Topics of one tenant.
 pub const TENANT_TOPICS_MAX: usize = 20_000;
+/// `retention.ms` of a topic that says nothing: seven days, as Kafka's.
+pub const RETENTION_MS_DEFAULT: i64 = 7 * 24 * 60 * 60 * 1_000;
+
+// ---- the disk ----------------------------------------------------------------------------------
+
+/// The least reserve of a disk, in bytes: what was accepted and is not written yet has to fit.
+pub const RESERVE_BYTES_MIN: u64 = 384 << 20;
+/// Each of the files of zeros that give room when somebody else filled the disk, in bytes; whole MiB.
+pub const BALLAST_BYTES: u64 = 64 << 20;
 
 // ---- the log of a shard ------------------------------------------------------------------------
 
-/// An entry, all its batches included.
+/// An entry, all its batches included, in bytes.
 pub const ENTRY_BYTES_MAX: usize = 24 * MIB;
-/// What a turn gathers before it is written: beyond it more gathering buys nothing.
+/// What a turn gathers before it is written, in bytes: beyond it more gathering buys nothing.
 pub const TURN_BYTES_TARGET: usize = 4 * MIB;
 /// From so many bytes on a write is worth a way past the page cache.
 pub const DIRECT_WRITE_BYTES_MIN: usize = 256 * 1024;
@@ -124,7 +127,7 @@ pub const RAFT_PAGE_BYTES: usize = 4 * MIB;
 pub const RAFT_PAGE_ENTRIES_MAX: u64 = 1_024;
 /// Proposals and peers' messages that wait for Raft, per group; whoever has more waits.
 pub const RAFT_QUEUE_MAX: u64 = 1_024;
-/// A message between brokers.
+/// A message between brokers, in bytes.
 pub const PEER_MESSAGE_BYTES_MAX: usize = ENTRY_BYTES_MAX + MIB;
 /// Bytes after which a segment is sealed. Active segments of one broker hold about 1 GiB together.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 128 * MIB as u64;
@@ -134,19 +137,19 @@ pub const SEGMENT_AGE_MAX: Duration = Duration::from_secs(3600);
 pub const CHECKPOINT_LOG_BYTES: u64 = 64 * MIB as u64;
 /// Time after which a changed state is checkpointed.
 pub const CHECKPOINT_AGE_MAX: Duration = Duration::from_secs(5);
-/// What redb may cache of a segment that is written: half of it gathers a turn's pages.
+/// What redb may cache of a segment that is written, in bytes: half of it gathers a turn's pages.
 pub const SEGMENT_CACHE_BYTES: usize = 16 * MIB;
-/// What redb may cache of a sealed segment: its inner pages and some of its index.
+/// What redb may cache of a sealed segment, in bytes: its inner pages and some of its index.
 pub const SEALED_CACHE_BYTES: usize = MIB;
 /// Sealed segments that are kept open, per shard.
 pub const SEALED_OPEN_MAX: usize = 16;
 /// Bytes of chunks read from disk that are kept for those who read the same history, per shard.
 pub const CHUNK_CACHE_BYTES: usize = 8 * MIB;
-/// What redb may cache of a group's small files: its promises, its directory of segments.
+/// What redb may cache of a group's small files, in bytes: its promises, its directory of segments.
 pub const SMALL_FILE_CACHE_BYTES: usize = MIB;
-/// What redb may cache of a group's state.
+/// What redb may cache of a group's state, in bytes.
 pub const STATE_CACHE_BYTES: usize = 16 * MIB;
-/// The largest state or directory that is verified page by page whenever it is opened.
+/// The largest state or directory that is verified page by page whenever it is opened, in bytes.
 pub const VERIFIED_FILE_BYTES_MAX: u64 = 256 * MIB as u64;
 /// Offsets of a partition that one row of the index of descent covers; a power of two. About what a step takes.
 pub const DESCENT_COVER_MAX: u64 = 1_024;
@@ -158,24 +161,24 @@ pub const DESCENT_BLOCK_ROWS: usize = 4_096;
 
 // ---- backups -----------------------------------------------------------------------------------
 
-/// The list of a backup's files: about 200 bytes for each.
+/// The list of a backup's files, in bytes: about 200 for each.
 pub const BACKUP_MANIFEST_BYTES_MAX: usize = 64 * MIB;
-/// What is read of a file at once to copy it.
+/// What is read of a file at once to copy it, in bytes.
 pub const BACKUP_PIECE_BYTES: usize = MIB;
 
 // ---- plugins -----------------------------------------------------------------------------------
 
-/// A component as deployed (JavaScript and Python guests take 12 to 18 MB).
+/// A component as deployed, in bytes (JavaScript and Python guests take 12 to 18 MB).
 pub const COMPONENT_BYTES_MAX: usize = 64 * MIB;
-/// A manifest.
+/// A manifest, in bytes.
 pub const MANIFEST_BYTES_MAX: usize = 64 * 1024;
-/// A deployment's configuration, keys and values together.
+/// A deployment's configuration, keys and values together, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
 /// Topics that a plugin subscribes to, or may publish to.
 pub const PLUGIN_TOPICS_MAX: usize = 16;
 /// Bundles of a plugin.
 pub const BUNDLES_MAX: usize = 8;
-/// The archive of a bundle: as much as a component.
+/// The archive of a bundle, in bytes: as much as a component.
 pub const BUNDLE_BYTES_MAX: usize = 64 * MIB;
 /// Files of a bundle.
 pub const BUNDLE_FILES_MAX: usize = 4_096;
@@ -195,7 +198,7 @@ pub const STEP_EVENTS_MAX: usize = 1_000;
 pub const STEP_INPUT_BYTES_MAX: usize = MIB;
 /// The default of what one step may emit, in bytes of keys, values and headers.
 pub const STEP_OUTPUT_BYTES_DEFAULT: usize = 4 * MIB;
-/// The most that a manifest may allow a step to emit.
+/// The most that a manifest may allow a step to emit, in bytes.
 pub const STEP_OUTPUT_BYTES_MAX: usize = 8 * MIB;
 /// The default of how many records one step may emit.
 pub const STEP_OUTPUT_RECORDS_DEFAULT: usize = 100_000;
@@ -203,11 +206,11 @@ pub const STEP_OUTPUT_RECORDS_DEFAULT: usize = 100_000;
 pub const STEP_OUTPUT_RECORDS_MAX: usize = 100_000;
 /// The default of what one step may write to its state, in bytes.
 pub const STEP_STATE_BYTES_DEFAULT: usize = 4 * MIB;
-/// The most that a manifest may allow a step to write to its state.
+/// The most that a manifest may allow a step to write to its state, in bytes.
 pub const STEP_STATE_BYTES_MAX: usize = 8 * MIB;
-/// A key of a task's state.
+/// A key of a task's state, in bytes.
 pub const STATE_KEY_BYTES_MAX: usize = 1_024;
-/// A value of a task's state.
+/// A value of a task's state, in bytes.
 pub const STATE_VALUE_BYTES_MAX: usize = MIB;
 /// Pairs that one scan of the state returns.
 pub const STATE_SCAN_MAX: usize = 1_000;
@@ -218,9 +221,9 @@ pub const STATE_SCAN_BYTES_MAX: usize = MIB;
 pub const STATE_CHANGE_BYTES: usize = 32;
 /// What each change of a timer counts beside its name, in bytes: an entry says which record set it.
 pub const TIMER_CHANGE_BYTES: usize = 96;
-/// The default memory of an instance.
+/// The default memory of an instance, in bytes.
 pub const GUEST_MEMORY_DEFAULT: usize = 64 * MIB;
-/// The most memory that a manifest may ask for.
+/// The most memory that a manifest may ask for, in bytes.
 pub const GUEST_MEMORY_MAX: usize = 256 * MIB;
 /// The default processor time of one step.
 pub const GUEST_CPU_DEFAULT: Duration = Duration::from_millis(500);
@@ -244,7 +247,7 @@ pub const GUEST_HANDLES_MAX: usize = 1_000;
 pub const GUEST_RANDOM_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of the host's memory that each record of one `emit` may take beside its own bytes.
 pub const GUEST_RECORD_OVERHEAD: usize = 128;
-/// A reason or a panic's message, as far as it is kept.
+/// A reason or a panic's message, as far as it is kept, in bytes.
 pub const GUEST_REASON_BYTES_MAX: usize = 4 * 1024;
 /// Frames of a backtrace, from the innermost out.
 pub const GUEST_BACKTRACE_FRAMES_MAX: usize = 32;
@@ -252,7 +255,7 @@ pub const GUEST_BACKTRACE_FRAMES_MAX: usize = 32;
 pub const GUEST_FUEL_PER_MS: u64 = 1_000_000;
 /// Guests at once, of all tasks of a broker. Each reserves address space, and uses memory as it touches it.
 pub const GUESTS_DEFAULT: u32 = 256;
-/// A line of a guest's log.
+/// A line of a guest's log, in bytes.
 pub const GUEST_LOG_LINE_BYTES_MAX: usize = 1_024;
 /// Lines of one step's log.
 pub const GUEST_LOG_LINES_MAX: usize = 1_000;
@@ -300,18 +303,18 @@ pub const ATTEMPTS_MAX: u32 = 100;
 pub const HOPS_DEFAULT: u32 = 16;
 /// The most hops that a declared cycle may ask for.
 pub const HOPS_MAX: u32 = 1_000;
-/// Memory, processor time and wall time that compiling a component may take.
+/// Memory that compiling a component may take, in bytes.
 pub const COMPILE_MEMORY_MAX: u64 = 2 << 30;
-/// Processor time of compiling a component.
+/// Processor time that it may take.
 pub const COMPILE_CPU_MAX: Duration = Duration::from_secs(60);
-/// Wall time of compiling a component.
+/// Wall time that it may take.
 pub const COMPILE_WALL_MAX: Duration = Duration::from_secs(120);
-/// Machine code of a component: two to three times its size, as measured.
+/// Machine code of a component, in bytes: two to three times its size, as measured.
 pub const ARTIFACT_BYTES_MAX: usize = 4 * COMPONENT_BYTES_MAX;
 
 // ---- how they fit together ---------------------------------------------------------------------
 
-/// What an entry holds beside the records of its batches, at most, for one mebibyte of records or less.
+/// What an entry holds beside the records of its batches, at most, in bytes, for one mebibyte of records or less.
 const ENTRY_OVERHEAD_MAX: usize = 4 * MIB;
 
 const _: () = assert!(

@@ -2,7 +2,7 @@
 //!
 //! A group is a name. Consumers that assign their partitions themselves commit under it and ask for it again; whose
 //! members share partitions, with generations that fence one another, there are none yet. A later commit replaces an
-//! earlier one, also with a smaller offset. Nothing of it is forgotten.
+//! earlier one, also with a smaller offset. It is kept until the partition goes.
 
 use bytes::Bytes;
 use tidemill_protocol::ids::{Offset, Partition, TopicId, TopicPartition};
