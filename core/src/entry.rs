@@ -27,7 +27,7 @@ const HEAD_BYTES: usize = 16;
 const BATCH_HEAD_BYTES: usize = 30;
 const THIS_SHARD: u16 = u16::MAX;
 
-/// What an entry is. The numbers are for ever.
+/// What an entry is. The numbers are for ever; 7 and 8 are not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
     /// Batches of producers.
