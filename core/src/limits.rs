@@ -55,7 +55,7 @@ pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Record bytes of one fetch response, whatever was asked for.
 pub const FETCH_BYTES_MAX: usize = 8 * MIB;
 /// The name of a consumer group, in bytes.
-pub const GROUP_NAME_BYTES_MAX: usize = 255;
+pub const CONSUMER_GROUP_NAME_BYTES_MAX: usize = 255;
 /// What a client may keep with a committed offset, in bytes: Kafka's own default.
 pub const OFFSET_METADATA_BYTES_MAX: usize = 4 * 1024;
 /// How long a commit of offsets is waited for before its client is told to try again: Kafka's own default.
@@ -83,7 +83,7 @@ pub const FRAME_SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Partitions of one topic.
 pub const TOPIC_PARTITIONS_MAX: u32 = 1_024;
 /// Topics of one affinity group; then the next group opens.
-pub const GROUP_TOPICS_MAX: u32 = 64;
+pub const AFFINITY_GROUP_TOPICS_MAX: u32 = 64;
 /// Topics of one tenant.
 pub const TENANT_TOPICS_MAX: usize = 20_000;
 /// `retention.ms` of a topic that says nothing: seven days, as Kafka's.

@@ -169,8 +169,8 @@ pub enum Key {
     Topic(TopicId),
     /// 34 · tenant, topic name → topic id.
     TopicName(String, String),
-    /// 35 · tenant, group name → [`GroupRow`](crate::catalog::GroupRow) as JSON.
-    Group(String, String),
+    /// 35 · tenant, group name → [`AffinityGroupRow`](crate::catalog::AffinityGroupRow) as JSON.
+    AffinityGroup(String, String),
     /// 36 · tenant, plugin name → [`Deployment`](crate::catalog::Deployment) as JSON.
     Deployment(String, String),
     /// 37 · topic that is no more → [`DeletedTopic`](crate::catalog::DeletedTopic) as JSON, until no shard holds any of it.
@@ -206,7 +206,7 @@ impl Key {
             Key::Cluster => writer.u8(32),
             Key::Topic(topic) => writer.u8(33).raw(&topic.0),
             Key::TopicName(tenant, name) => names(writer.u8(34), tenant, name),
-            Key::Group(tenant, name) => names(writer.u8(35), tenant, name),
+            Key::AffinityGroup(tenant, name) => names(writer.u8(35), tenant, name),
             Key::Deployment(tenant, name) => names(writer.u8(36), tenant, name),
             Key::DeletedTopic(topic) => writer.u8(37).raw(&topic.0),
         };
@@ -264,7 +264,7 @@ impl Key {
             32 => Key::Cluster,
             33 => Key::Topic(TopicId(r.array("topic")?)),
             34 => read_names(r).map(|(tenant, name)| Key::TopicName(tenant, name))?,
-            35 => read_names(r).map(|(tenant, name)| Key::Group(tenant, name))?,
+            35 => read_names(r).map(|(tenant, name)| Key::AffinityGroup(tenant, name))?,
             36 => read_names(r).map(|(tenant, name)| Key::Deployment(tenant, name))?,
             37 => Key::DeletedTopic(TopicId(r.array("topic")?)),
             _ => return Err(Malformed { what: "table", at: 0 }),
@@ -461,7 +461,7 @@ mod tests {
             Key::Cluster,
             Key::Topic(at.topic),
             Key::TopicName(names().0, names().1),
-            Key::Group(names().0, names().1),
+            Key::AffinityGroup(names().0, names().1),
             Key::Deployment(names().0, names().1),
             Key::DeletedTopic(at.topic),
         ];

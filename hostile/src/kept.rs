@@ -1,7 +1,7 @@
 //! What a shard and the catalog keep: entries, envelopes, the keys and rows of tables.
 
 use bytes::Bytes;
-use tidemill_core::catalog::{ClusterRow, Command, DeletedTopic, Deployment, GroupRow, TopicRow};
+use tidemill_core::catalog::{AffinityGroupRow, ClusterRow, Command, DeletedTopic, Deployment, TopicRow};
 use tidemill_core::entry::Entry;
 use tidemill_core::envelope::{Envelope, Origin, is_sealed_for};
 use tidemill_core::event_time::EventTimeRow;
@@ -106,7 +106,7 @@ pub fn catalog(bytes: &[u8]) {
     let bytes = &Bytes::copy_from_slice(bytes);
     json::<ClusterRow>(bytes);
     json::<TopicRow>(bytes);
-    json::<GroupRow>(bytes);
+    json::<AffinityGroupRow>(bytes);
     json::<Deployment>(bytes);
     json::<DeletedTopic>(bytes);
     json::<TaskSpec>(bytes);

@@ -162,7 +162,7 @@ fn spread(broker: &Broker) -> anyhow::Result<usize> {
 fn homes(broker: &Broker, names: &[String], shards: usize) -> anyhow::Result<BTreeMap<u64, String>> {
     let mut homes = BTreeMap::new();
     // Those made one after the other lie together.
-    for name in names.iter().step_by(limits::GROUP_TOPICS_MAX as usize) {
+    for name in names.iter().step_by(limits::AFFINITY_GROUP_TOPICS_MAX as usize) {
         let described: Value = broker.json(&["topic", "describe", name])?;
         let shard = described["state"][0]["shard"].as_u64().context("a shard")?;
         homes.entry(shard).or_insert_with(|| name.clone());

@@ -90,7 +90,7 @@ pub struct DeletedTopic {
 
 /// An affinity group: partition *i* of all its topics lies in one shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupRow {
+pub struct AffinityGroupRow {
     /// Its tenant.
     pub tenant: String,
     /// Its name.
@@ -103,7 +103,7 @@ pub struct GroupRow {
     pub is_default: bool,
 }
 
-impl GroupRow {
+impl AffinityGroupRow {
     /// Where partition number `partition` lies.
     pub fn shard(&self, partition: Partition) -> Option<ShardId> {
         self.shards.get(partition.0 as usize).copied()
@@ -162,14 +162,14 @@ pub enum Command {
         /// The topics.
         topics: Vec<TopicRow>,
         /// Their groups, as they are with them.
-        groups: Vec<GroupRow>,
+        groups: Vec<AffinityGroupRow>,
     },
     /// A topic is no more. Its shards are still to hear of it.
     DeleteTopic {
         /// The topic.
         topic: TopicRow,
         /// Its group, as it is without it.
-        group: GroupRow,
+        group: AffinityGroupRow,
     },
     /// A topic has other settings.
     AlterTopic {
@@ -188,7 +188,7 @@ pub enum Command {
         /// New topics.
         topics: Vec<TopicRow>,
         /// Their groups, as they are with them.
-        groups: Vec<GroupRow>,
+        groups: Vec<AffinityGroupRow>,
     },
     /// A deployment is no more. Its topics stay.
     Undeploy {
@@ -265,11 +265,11 @@ fn unformed() -> Fault {
 fn put_topics(
     tables: &mut dyn Tables,
     topics: Vec<TopicRow>,
-    groups: Vec<GroupRow>,
+    groups: Vec<AffinityGroupRow>,
     effects: &mut Vec<Effect>,
 ) {
     for group in groups {
-        let key = Key::Group(group.tenant.clone(), group.name.clone());
+        let key = Key::AffinityGroup(group.tenant.clone(), group.name.clone());
         tables::write(tables, &key, &Json(group));
     }
     for topic in topics {
@@ -312,9 +312,13 @@ pub fn topic_by_id(view: &(impl View + ?Sized), id: TopicId) -> Result<Option<To
 ///
 /// # Errors
 /// A [`Fault`] of the storage.
-pub fn group(view: &(impl View + ?Sized), tenant: &str, name: &str) -> Result<Option<GroupRow>, Fault> {
-    let key = Key::Group(tenant.to_owned(), name.to_owned());
-    Ok(tables::read::<Json<GroupRow>>(view, &key)?.map(|row| row.0))
+pub fn group(
+    view: &(impl View + ?Sized),
+    tenant: &str,
+    name: &str,
+) -> Result<Option<AffinityGroupRow>, Fault> {
+    let key = Key::AffinityGroup(tenant.to_owned(), name.to_owned());
+    Ok(tables::read::<Json<AffinityGroupRow>>(view, &key)?.map(|row| row.0))
 }
 
 /// A deployment by the plugin's name.
@@ -350,7 +354,7 @@ pub fn deleted_topics(view: &(impl View + ?Sized)) -> Result<Vec<DeletedTopic>, 
 ///
 /// # Errors
 /// A [`Fault`] of the storage.
-pub fn groups(view: &(impl View + ?Sized)) -> Result<Vec<GroupRow>, Fault> {
+pub fn groups(view: &(impl View + ?Sized)) -> Result<Vec<AffinityGroupRow>, Fault> {
     all(view, 35)
 }
 

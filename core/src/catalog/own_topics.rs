@@ -8,7 +8,7 @@ use tidemill_protocol::ids::{TopicId, TopicName};
 
 use super::deploy::Request;
 use super::topics::{self, NewTopic};
-use super::{GroupRow, TopicRow, TopicSettings, put_topics, shards_of, topic};
+use super::{AffinityGroupRow, TopicRow, TopicSettings, put_topics, shards_of, topic};
 use crate::fault::Fault;
 use crate::head::Head;
 use crate::limits;
@@ -24,7 +24,7 @@ pub(super) struct OwnTopics {
     /// Those that are not there yet.
     pub new: Vec<TopicRow>,
     /// The group that they join, as it is with them.
-    pub group: Option<GroupRow>,
+    pub group: Option<AffinityGroupRow>,
 }
 
 /// The name of a plugin's dead-letter topic.
@@ -86,7 +86,7 @@ fn one(
     request: &Request,
     read: &TopicRow,
     (name, id, settings): (String, TopicId, TopicSettings),
-) -> Result<Result<(TopicRow, Option<GroupRow>), Rejection>, Fault> {
+) -> Result<Result<(TopicRow, Option<AffinityGroupRow>), Rejection>, Fault> {
     if let Some(row) = topic(view, &request.tenant, &name)? {
         return Ok(if row.group == read.group {
             Ok((row, None))

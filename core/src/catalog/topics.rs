@@ -3,8 +3,8 @@
 use tidemill_protocol::ids::{TopicId, TopicName};
 
 use super::{
-    Command, DeletedTopic, GroupRow, Json, TopicRow, TopicSettings, cluster, deployments, group, groups,
-    loads, placement, topic,
+    AffinityGroupRow, Command, DeletedTopic, Json, TopicRow, TopicSettings, cluster, deployments, group,
+    groups, loads, placement, topic,
 };
 use crate::effect::Effect;
 use crate::fault::Fault;
@@ -89,7 +89,7 @@ pub fn delete(
     }
     let group = group(view, tenant, &row.group)?
         .ok_or_else(|| Fault::damaged("the catalog", format!("topic {name} has no group")))?;
-    let group = GroupRow { topics: group.topics.saturating_sub(1), ..group };
+    let group = AffinityGroupRow { topics: group.topics.saturating_sub(1), ..group };
     Ok(Ok((row.clone(), Command::DeleteTopic { topic: row, group })))
 }
 
@@ -97,14 +97,14 @@ pub fn delete(
 pub(super) fn apply_deletion(
     tables: &mut dyn Tables,
     topic: TopicRow,
-    group: GroupRow,
+    group: AffinityGroupRow,
     effects: &mut Vec<Effect>,
 ) {
     tables.delete(Key::TopicName(topic.tenant.clone(), topic.name).encode());
     tables.delete(Key::Topic(topic.id).encode());
     let deleted = DeletedTopic { id: topic.id, shards: group.shards.clone() };
     tables::write(tables, &Key::DeletedTopic(topic.id), &Json(deleted));
-    let key = Key::Group(topic.tenant, topic.group);
+    let key = Key::AffinityGroup(topic.tenant, topic.group);
     // A default group stays, so that its number is not given to another one.
     if group.topics == 0 && !group.is_default {
         tables.delete(key.encode());
@@ -118,7 +118,7 @@ pub(super) fn apply_deletion(
 pub(super) fn plan(
     view: &dyn View,
     new: &NewTopic,
-) -> Result<Result<(TopicRow, GroupRow), Rejection>, Fault> {
+) -> Result<Result<(TopicRow, AffinityGroupRow), Rejection>, Fault> {
     let reject = |rejection| Ok(Err(rejection));
     if topic(view, &new.tenant, new.name.as_str())?.is_some() {
         return reject(Rejection::Exists(format!("topic {}", new.name)));
@@ -185,12 +185,12 @@ fn refused_group(name: &str) -> Option<Rejection> {
 }
 
 /// The tenant's open default group of the topic's partition count, or the next one.
-fn default_group(view: &dyn View, new: &NewTopic) -> Result<GroupRow, Fault> {
+fn default_group(view: &dyn View, new: &NewTopic) -> Result<AffinityGroupRow, Fault> {
     let mut defaults = 0;
     for group in groups(view)? {
         let fits = group.tenant == new.tenant && group.shards.len() == new.partitions as usize;
         if fits && group.is_default {
-            if group.topics < limits::GROUP_TOPICS_MAX {
+            if group.topics < limits::AFFINITY_GROUP_TOPICS_MAX {
                 return Ok(group);
             }
             defaults += 1;
@@ -199,9 +199,14 @@ fn default_group(view: &dyn View, new: &NewTopic) -> Result<GroupRow, Fault> {
     open_group(view, new, format!("{DEFAULT_GROUP}{}-{defaults}", new.partitions), true)
 }
 
-fn open_group(view: &dyn View, new: &NewTopic, name: String, is_default: bool) -> Result<GroupRow, Fault> {
+fn open_group(
+    view: &dyn View,
+    new: &NewTopic,
+    name: String,
+    is_default: bool,
+) -> Result<AffinityGroupRow, Fault> {
     let cluster = cluster(view)?.ok_or_else(super::unformed)?;
     let mut loads = loads(view, cluster.shards)?;
     let shards = placement::place(&mut loads, new.partitions);
-    Ok(GroupRow { tenant: new.tenant.clone(), name, shards, topics: 0, is_default })
+    Ok(AffinityGroupRow { tenant: new.tenant.clone(), name, shards, topics: 0, is_default })
 }

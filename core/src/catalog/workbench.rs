@@ -3,7 +3,9 @@
 use tidemill_protocol::ids::TopicId;
 
 use super::deploy::{self, Decision, Request};
-use super::{ClusterRow, Command, Deployment, GroupRow, TopicRow, TopicSettings, apply, deployment, entry};
+use super::{
+    AffinityGroupRow, ClusterRow, Command, Deployment, TopicRow, TopicSettings, apply, deployment, entry,
+};
 use crate::ids::{BrokerId, DeploymentId, Digest, ShardId};
 use crate::manifest::Manifest;
 use crate::rejection::Rejection;
@@ -38,7 +40,7 @@ pub fn cluster() -> MemoryTables {
         settings: TopicSettings::default(),
     };
     let topics = vec![topic(1, "a"), topic(2, "b"), topic(3, "c")];
-    let group = GroupRow {
+    let group = AffinityGroupRow {
         tenant: TENANT.into(),
         name: "g".into(),
         shards: vec![ShardId(0); 2],

@@ -180,7 +180,7 @@ impl Requests {
 
 /// Why a name cannot be a consumer group's.
 fn refused_group(group: &str) -> Option<ErrorCode> {
-    let is_name = (1..=limits::GROUP_NAME_BYTES_MAX).contains(&group.len());
+    let is_name = (1..=limits::CONSUMER_GROUP_NAME_BYTES_MAX).contains(&group.len());
     (!is_name).then_some(ErrorCode::INVALID_GROUP_ID)
 }
 
