@@ -67,7 +67,7 @@ pub(super) struct Exchange {
 }
 
 /// What is to be done about a segment.
-pub(super) enum Step {
+pub(super) enum Action {
     Exchange(Exchange),
     Punch(Box<Punch>),
 }
@@ -205,14 +205,14 @@ impl GroupLog {
         for listed in self.shared().reclaimable(below, &log_start)? {
             match self.shared().prepare(&listed, &log_start)? {
                 None => {}
-                Some(Step::Exchange(exchange)) => {
+                Some(Action::Exchange(exchange)) => {
                     reclaimed.count(&exchange);
                     let work = |done| Work::Exchange { old: exchange.old, new: exchange.new, done };
                     wait(Some(self.ask(self.memory(), work))).await?;
                     self.shared().forget_gone(&[listed.number])?;
                 }
                 // Those behind it may give room without a byte being written.
-                Some(Step::Punch(punch)) => failed = failed.and(self.punch(*punch, &mut reclaimed).await),
+                Some(Action::Punch(punch)) => failed = failed.and(self.punch(*punch, &mut reclaimed).await),
             }
         }
         failed.map(|()| reclaimed)
@@ -265,7 +265,7 @@ impl Shared {
         &self,
         listed: &Listed,
         log_start: &dyn Fn(TopicPartition) -> Result<Option<Offset>, Fault>,
-    ) -> Result<Option<Step>, Fault> {
+    ) -> Result<Option<Action>, Fault> {
         let is_first = {
             let line = &self.memory().line;
             // Whoever recovers the log learns from what is left where it ended.
@@ -277,20 +277,20 @@ impl Shared {
         let rows = sealed::rows(&old, gone.as_ref())?;
         let plan = Plan::of(&rows, gone.as_ref().map_or(0, |gone| gone.left), log_start)?;
         if is_first && plan.dead == plan.bytes {
-            return Ok(Some(Step::Exchange(self.exchange(listed, &old, None)?)));
+            return Ok(Some(Action::Exchange(self.exchange(listed, &old, None)?)));
         }
         let punch =
             if plan.fresh_bytes() < self.options.punch_bytes { None } else { self.to_punch(listed, &plan)? };
         if let Some(punch) = punch.filter(|punch| punch.dead * 2 >= plan.dead || !plan.is_worth_it()) {
             self.in_vain.lock().remove(&listed.number);
-            return Ok(Some(Step::Punch(Box::new(punch))));
+            return Ok(Some(Action::Punch(Box::new(punch))));
         }
         if !plan.is_worth_it() {
             self.in_vain.lock().insert(listed.number, plan.fresh_bytes());
             return Ok(None);
         }
         let new = self.rewrite(listed, &old, (&rows, gone.as_ref()), &plan)?;
-        Ok(Some(Step::Exchange(self.exchange(listed, &old, Some(Box::new(new)))?)))
+        Ok(Some(Action::Exchange(self.exchange(listed, &old, Some(Box::new(new)))?)))
     }
 
     fn exchange(
