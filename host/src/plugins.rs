@@ -34,7 +34,7 @@ use crate::reserve::Reserve;
 use crate::shards::{Refused, Shard};
 use crate::tasks::Tasks;
 use crate::tasks::report::{LastFailure, Phase, Work};
-use crate::tasks::stall::Standing;
+use crate::tasks::stall::TaskProgress;
 use crate::topics::random_id;
 
 /// Plugins, from manifest to running tasks.
@@ -415,7 +415,8 @@ impl Plugins {
             passed_over += row.passed_over;
             let soon = expiring::of(&self.catalog, shard, task, &row, now)?;
             expiring += u64::from(!soon.is_empty());
-            stalled += u64::from(self.tasks.report(task).watch(Standing::of(&row, behind), now).is_some());
+            let progress = TaskProgress::of(&row, behind);
+            stalled += u64::from(self.tasks.report(task).watch(progress, now).is_some());
             for (topic, next) in &row.positions {
                 let at = TopicPartition { topic: *topic, partition: task.partition };
                 let waiting = shard.group.log().batches(at, *next, shard.upto(), 1);

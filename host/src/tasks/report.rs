@@ -12,7 +12,7 @@ use tidemill_core::seams::Timestamp;
 use tidemill_runtime::{GuestFailure, Usage};
 use tokio::sync::watch;
 
-use super::stall::{StallWatch, Standing};
+use super::stall::{StallWatch, TaskProgress};
 
 /// What a task is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -133,8 +133,8 @@ impl Report {
     }
 
     /// Notes where the task stands, and returns since when it is stalled, if it is.
-    pub fn watch(&self, standing: Standing, now: Timestamp) -> Option<Timestamp> {
-        self.stall.lock().look(standing, now)
+    pub fn watch(&self, progress: TaskProgress, now: Timestamp) -> Option<Timestamp> {
+        self.stall.lock().look(progress, now)
     }
 
     /// Since when it is stalled, and why, if it is.

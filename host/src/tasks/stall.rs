@@ -10,24 +10,24 @@ use tidemill_core::seams::Timestamp;
 
 /// Where a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct TaskProgress {
     has_work: bool,
     cursor: Cursor,
     /// Its last step that did not fail; none while its last one did.
     step: Option<StepNumber>,
 }
 
-impl Standing {
+impl TaskProgress {
     /// Of a task that is behind by so many records.
-    pub fn of(row: &TaskRow, lag_records: u64) -> Standing {
-        Standing {
+    pub fn of(row: &TaskRow, lag_records: u64) -> TaskProgress {
+        TaskProgress {
             has_work: lag_records > 0 && row.status != TaskStatus::Paused,
             cursor: row.cursor,
             step: (row.attempts == 0 && row.status == TaskStatus::Running).then_some(row.step),
         }
     }
 
-    fn is_further_than(&self, before: &Standing) -> bool {
+    fn is_further_than(&self, before: &TaskProgress) -> bool {
         self.cursor != before.cursor
             || (self.step.is_some() && self.step != before.step && before.step.is_some())
     }
@@ -37,23 +37,23 @@ impl Standing {
 #[derive(Debug, Default)]
 pub struct StallWatch {
     /// Where it was when it last moved, or had nothing to do, and when that was.
-    last: Option<(Standing, Timestamp)>,
+    last: Option<(TaskProgress, Timestamp)>,
     stalled: Option<Timestamp>,
 }
 
 impl StallWatch {
     /// Looks at it, now; returns since when it has not moved, once that is too long.
-    pub fn look(&mut self, standing: Standing, now: Timestamp) -> Option<Timestamp> {
+    pub fn look(&mut self, progress: TaskProgress, now: Timestamp) -> Option<Timestamp> {
         let since = match self.last {
             Some((before, since))
-                if standing.has_work && before.has_work && !standing.is_further_than(&before) =>
+                if progress.has_work && before.has_work && !progress.is_further_than(&before) =>
             {
                 since
             }
             _ => now,
         };
-        self.last = Some((standing, since));
-        let is_stalled = standing.has_work && now.since(since) >= limits::STALLED_AFTER;
+        self.last = Some((progress, since));
+        let is_stalled = progress.has_work && now.since(since) >= limits::STALLED_AFTER;
         self.stalled = is_stalled.then_some(since);
         self.stalled
     }
@@ -77,7 +77,7 @@ mod tests {
     fn looked(looks: &[(u64, TaskRow, u64)]) -> Option<Timestamp> {
         let mut watch = StallWatch::default();
         let look = |(seconds, row, lag): &(u64, TaskRow, u64)| {
-            watch.look(Standing::of(row, *lag), Timestamp(seconds * 1_000))
+            watch.look(TaskProgress::of(row, *lag), Timestamp(seconds * 1_000))
         };
         looks.iter().map(look).last().unwrap()
     }
