@@ -40,7 +40,7 @@ use tidemill_core::ids::Digest;
 use tidemill_runtime::{Bundle, Plugin, Runtime};
 
 pub use history::{History, Logged};
-pub use records::{Told, latencies_ms, records};
+pub use records::{LoggedRecord, latencies_ms, records};
 pub use violation::{Report, Violation};
 
 /// What steps are run again with.

@@ -16,7 +16,7 @@ use crate::violation::Violation;
 
 /// A record that lies in a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct LoggedRecord {
     /// Its partition.
     pub at: TopicPartition,
     /// The record.
@@ -31,7 +31,7 @@ pub struct Told {
 ///
 /// # Errors
 /// The [`Violation`] of an entry that cannot be read.
-pub fn records(history: &History) -> Result<Vec<Told>, Violation> {
+pub fn records(history: &History) -> Result<Vec<LoggedRecord>, Violation> {
     let mut told = Vec::new();
     for (shard, log) in &history.shards {
         for logged in log {
@@ -46,7 +46,12 @@ pub fn records(history: &History) -> Result<Vec<Told>, Violation> {
                         Origin::Producer => None,
                         Origin::Task(by) => by.lineage.get(place).map(|line| (by.task, by.step, *line)),
                     };
-                    told.push(Told { at: placed.at, record, append_time: envelope.append_time, derived });
+                    told.push(LoggedRecord {
+                        at: placed.at,
+                        record,
+                        append_time: envelope.append_time,
+                        derived,
+                    });
                 }
             }
         }
@@ -56,7 +61,7 @@ pub fn records(history: &History) -> Result<Vec<Told>, Violation> {
 
 /// For each record that others were derived from and that was derived from none: the time from its append to the
 /// append of the last of its descendants, in milliseconds, in rising order.
-pub fn latencies_ms(told: &[Told]) -> Vec<u64> {
+pub fn latencies_ms(told: &[LoggedRecord]) -> Vec<u64> {
     let mut roots: BTreeMap<Position, (Timestamp, Option<Timestamp>)> = BTreeMap::new();
     for one in told.iter().filter(|one| one.derived.is_none()) {
         roots.insert(Position { at: one.at, offset: one.record.offset }, (one.append_time, None));

@@ -18,7 +18,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidemill_checker::{
-    History, Logged, Report, Scratch, Told, bundles, check, components, history, latencies_ms, records,
+    History, Logged, LoggedRecord, Report, Scratch, bundles, check, components, history, latencies_ms,
+    records,
 };
 use tidemill_core::ids::{DeploymentId, ShardId, TaskId};
 use tidemill_protocol::ids::{Partition, Position, TopicId};
@@ -88,7 +89,7 @@ fn print(report: &Report, latencies: &[u64], format: Format) -> Result<(), Failu
 }
 
 /// Writes the records of each topic to a file of its own.
-async fn export(api: &AdminApi, told: &[Told], folder: &Path) -> Result<(), Failure> {
+async fn export(api: &AdminApi, told: &[LoggedRecord], folder: &Path) -> Result<(), Failure> {
     let mut names = BTreeMap::new();
     for topic in api.get::<Vec<Value>>("/v1/topics").await? {
         let id = topic["id"]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidemill_checker::Told;
+use tidemill_checker::LoggedRecord;
 use tidemill_core::catalog::{DEFAULT_TENANT, Deployment};
 use tidemill_core::manifest::Manifest;
 use tidemill_core::shard::letters;
@@ -104,8 +104,8 @@ pub fn waits(broker: &Broker, deployment: &Deployment) -> Result<bool, Broken> {
 }
 
 /// Lines come from no record, and each is of a try. How many there are nobody promises: each cut takes the last.
-pub fn prove_log(lines: &[Told]) -> Result<(), Broken> {
-    let is_line = |one: &Told| {
+pub fn prove_log(lines: &[LoggedRecord]) -> Result<(), Broken> {
+    let is_line = |one: &LoggedRecord| {
         let line = Line::of(&one.record);
         one.derived.is_none() && line.is_some_and(|line| line.tried.task == one.at.partition)
     };
@@ -117,13 +117,13 @@ pub fn prove_log(lines: &[Told]) -> Result<(), Broken> {
 
 /// Each order was copied once, from itself; each letter is of an order, and was given to the plugin again once.
 pub fn prove(
-    orders: &[Told],
-    picked: &[Told],
-    letters: &[Told],
+    orders: &[LoggedRecord],
+    picked: &[LoggedRecord],
+    letters: &[LoggedRecord],
     redrives: &[(Position, bool)],
 ) -> Result<(), Broken> {
     let violated = |what: String| Err(Broken::Violated(what));
-    let at = |one: &Told| Position { at: one.at, offset: one.record.offset };
+    let at = |one: &LoggedRecord| Position { at: one.at, offset: one.record.offset };
     let mut copies: BTreeMap<Position, usize> = BTreeMap::new();
     let values: BTreeMap<Position, _> = orders.iter().map(|order| (at(order), &order.record.value)).collect();
     for one in picked.iter().chain(letters) {

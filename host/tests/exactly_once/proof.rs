@@ -5,7 +5,7 @@ use std::io::Cursor;
 
 use bytes::Bytes;
 use order_chain_oracle::{Config, Rec};
-use tidemill_checker::{History, Logged, Report, Told, check, records};
+use tidemill_checker::{History, Logged, LoggedRecord, Report, check, records};
 use tidemill_core::catalog;
 use tidemill_core::entry::{Entry, EntryKind};
 use tidemill_core::fault::Fault;
@@ -88,7 +88,7 @@ impl Kept {
             return Err(Broken::Violated(told(&report.violations)));
         }
         let unreadable = |violation| Broken::Violated(format!("{violation}"));
-        let mut topics: BTreeMap<&str, Vec<Told>> = BTreeMap::new();
+        let mut topics: BTreeMap<&str, Vec<LoggedRecord>> = BTreeMap::new();
         for one in records(&self.history).map_err(unreadable)? {
             topics.entry(&self.names[&one.at.topic]).or_default().push(one);
         }
@@ -137,7 +137,7 @@ impl Kept {
         metas.filter_map(redrive).collect()
     }
 
-    fn rec(&self, told: Told) -> Rec {
+    fn rec(&self, told: LoggedRecord) -> Rec {
         let parent = told.derived.map(|(_, _, line)| line.parent);
         Rec {
             partition: told.at.partition.0,
@@ -151,7 +151,7 @@ impl Kept {
 }
 
 /// Every order that was acknowledged lies where it was said to lie.
-fn has_all(told: &[Told], producer: &Producer) -> Result<(), Broken> {
+fn has_all(told: &[LoggedRecord], producer: &Producer) -> Result<(), Broken> {
     let mut there = BTreeMap::new();
     for one in told {
         there
