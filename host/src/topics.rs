@@ -13,7 +13,7 @@ use crate::shards::Shard;
 
 /// A topic that somebody wants.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct TopicRequest {
     /// Its tenant.
     pub tenant: String,
     /// Its name, not checked yet.
@@ -34,7 +34,7 @@ pub async fn create(
     catalog: &Catalog,
     shards: &[Arc<Shard>],
     world: &World,
-    wanted: &Wanted,
+    wanted: &TopicRequest,
 ) -> Result<TopicRow, Unchanged> {
     let new = new_topic(world, wanted)?;
     let row = catalog
@@ -49,7 +49,7 @@ pub async fn create(
 ///
 /// # Errors
 /// [`Unchanged`] when it would not be made.
-pub fn check(catalog: &Catalog, world: &World, wanted: &Wanted) -> Result<TopicRow, Unchanged> {
+pub fn check(catalog: &Catalog, world: &World, wanted: &TopicRequest) -> Result<TopicRow, Unchanged> {
     let new = new_topic(world, wanted)?;
     Ok(decide(&catalog.view(), &new)?.map(|command| row_of(&command))?)
 }
@@ -92,7 +92,7 @@ pub async fn delete(
     Ok(row)
 }
 
-fn new_topic(world: &World, wanted: &Wanted) -> Result<NewTopic, Rejection> {
+fn new_topic(world: &World, wanted: &TopicRequest) -> Result<NewTopic, Rejection> {
     let name = TopicName::new(wanted.name.as_str()).map_err(Rejection::Name)?;
     Ok(NewTopic {
         tenant: wanted.tenant.clone(),

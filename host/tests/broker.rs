@@ -10,7 +10,7 @@ use tidemill_host::addresses::Transport;
 use tidemill_host::broker::{Broker, BrokerOptions, Tools};
 use tidemill_host::metrics::Metrics;
 use tidemill_host::requests::{Begun, Session};
-use tidemill_host::topics::{self, Wanted};
+use tidemill_host::topics::{self, TopicRequest};
 use tidemill_host::world;
 use tidemill_protocol::api::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use tidemill_protocol::api::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -90,7 +90,7 @@ async fn produce(broker: &Broker, partition: i32, records: Bytes) -> (i16, i64) 
 }
 
 async fn create(broker: &Broker, name: &str, partitions: u32) {
-    let wanted = Wanted {
+    let wanted = TopicRequest {
         tenant: "default".into(),
         name: name.into(),
         partitions,

@@ -17,7 +17,7 @@ use super::problem::Problem;
 use crate::broker::Broker;
 use crate::catalog::Unchanged;
 use crate::offsets::{self, Moment};
-use crate::topics::{self, Wanted};
+use crate::topics::{self, TopicRequest};
 
 /// A topic that somebody wants.
 #[derive(Debug, Deserialize)]
@@ -121,7 +121,7 @@ pub async fn create(
     Query(how): Query<How>,
     Json(new): Json<NewTopic>,
 ) -> Result<(StatusCode, Json<TopicView>), Problem> {
-    let wanted = Wanted {
+    let wanted = TopicRequest {
         tenant: TENANT.to_owned(),
         name: new.name,
         partitions: new.partitions,

@@ -9,7 +9,7 @@ use tidemill_protocol::error::ErrorCode;
 
 use super::{Requests, Session, code_of_unchanged, words};
 use crate::catalog::Unchanged;
-use crate::topics::{self, Wanted};
+use crate::topics::{self, TopicRequest};
 
 /// Partitions of a topic whose creator leaves the number to us, by -1.
 const PARTITIONS_DEFAULT: u32 = 1;
@@ -40,14 +40,14 @@ pub async fn answer(requests: &Requests, session: &Session, request: CreateTopic
     Response::CreateTopics(CreateTopicsResponse::default().with_topics(results))
 }
 
-async fn create(requests: &Requests, wanted: &Wanted) -> Result<TopicRow, Unchanged> {
+async fn create(requests: &Requests, wanted: &TopicRequest) -> Result<TopicRow, Unchanged> {
     requests.reserve.check()?;
     topics::create(&requests.catalog, &requests.shards, &requests.world, wanted).await
 }
 
 type Refused = (ErrorCode, String);
 
-fn wanted(topic: &CreatableTopic, session: &Session) -> Result<Wanted, Refused> {
+fn wanted(topic: &CreatableTopic, session: &Session) -> Result<TopicRequest, Refused> {
     if !topic.assignments.is_empty() {
         let why = "replica assignments are the cluster's: leave them out".to_owned();
         return Err((ErrorCode::INVALID_REPLICA_ASSIGNMENT, why));
@@ -68,7 +68,7 @@ fn wanted(topic: &CreatableTopic, session: &Session) -> Result<Wanted, Refused> 
         let set = settings.set(&config.name, config.value.as_deref());
         set.map_err(|rejection| (rejection.code(), rejection.to_string()))?;
     }
-    Ok(Wanted {
+    Ok(TopicRequest {
         tenant: session.tenant.clone(),
         name: topic.name.to_string(),
         partitions,

@@ -20,7 +20,7 @@ use tidemill_core::seams::BoxFuture;
 use tidemill_host::broker::{Broker, Tools};
 use tidemill_host::components;
 use tidemill_host::plugins::DeployError;
-use tidemill_host::topics::{self, Wanted};
+use tidemill_host::topics::{self, TopicRequest};
 use tidemill_protocol::ids::Partition;
 use tidemill_protocol::partitioner::partition_for_key;
 use tidemill_runtime::{
@@ -157,7 +157,7 @@ impl Chain {
             if known.map_err(|error| fault(&error))?.is_some() {
                 continue;
             }
-            let wanted = Wanted {
+            let wanted = TopicRequest {
                 tenant: DEFAULT_TENANT.to_owned(),
                 name: topic.name.clone(),
                 partitions: topic.partitions,
