@@ -11,7 +11,7 @@ use super::extract::{Json, Path, Query};
 use super::plugins::find;
 use super::problem::Problem;
 use crate::broker::Broker;
-use crate::logs::last::Lying;
+use crate::logs::last::ReadLine;
 
 /// How many lines, when nothing else is said.
 const LINES_DEFAULT: usize = 100;
@@ -55,8 +55,8 @@ pub struct LineView {
     dropped: u64,
 }
 
-impl From<Lying> for LineView {
-    fn from(Lying { offset, line }: Lying) -> LineView {
+impl From<ReadLine> for LineView {
+    fn from(ReadLine { offset, line }: ReadLine) -> LineView {
         LineView {
             task: line.tried.task.0,
             offset: offset.0,
@@ -79,7 +79,7 @@ pub async fn read(
 ) -> Result<Json<Lines>, Problem> {
     let deployment = find(&broker, &name)?;
     let limit = which.limit.unwrap_or(LINES_DEFAULT).min(limits::LOG_LINES_SHOWN_MAX);
-    let mut lines: Vec<Lying> = Vec::new();
+    let mut lines: Vec<ReadLine> = Vec::new();
     for task in (0..deployment.spec.tasks()).filter(|task| which.task.is_none_or(|only| only == *task)) {
         lines.extend(broker.plugins.last_lines(&deployment, Partition(task), limit)?);
         lines.sort_by_key(|lying| lying.line.tried.at);

@@ -14,7 +14,7 @@ const READ_BYTES: usize = 1 << 20;
 
 /// A line, and where it lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lying {
+pub struct ReadLine {
     /// Its offset in the partition of its task.
     pub offset: Offset,
     /// The line.
@@ -31,7 +31,7 @@ impl Plugins {
         deployment: &Deployment,
         task: Partition,
         records: usize,
-    ) -> Result<Vec<Lying>, Fault> {
+    ) -> Result<Vec<ReadLine>, Fault> {
         let Some(log) = &deployment.spec.log else { return Ok(Vec::new()) };
         let at = TopicPartition { topic: log.topic, partition: task };
         let shard = &self.shards[usize::from(deployment.spec.home_of(task).0)];
@@ -48,7 +48,7 @@ impl Plugins {
                 // What a program outside wrote there, and nobody can read, is no line.
                 for record in batch::decode(&placed.batch, &limits::READABLE_BATCH).unwrap_or_default() {
                     if record.offset >= from {
-                        lines.extend(Line::of(&record).map(|line| Lying { offset: record.offset, line }));
+                        lines.extend(Line::of(&record).map(|line| ReadLine { offset: record.offset, line }));
                     }
                 }
                 from = from.max(header.next_offset());

@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::Value;
 use tidemill_client::{Client, Consumer, Fetched, Moment, Offset, OutOfRange, Partition, Start};
 use tidemill_host::admin::logs::LineView;
-use tidemill_host::logs::last::Lying;
+use tidemill_host::logs::last::ReadLine;
 use tidemill_host::logs::line::Line;
 use tidemill_runtime::LogLevel;
 
@@ -64,7 +64,7 @@ enum Since {
 }
 
 /// A line, and the topic's partition that it lies in.
-type Found = (Partition, Lying);
+type Found = (Partition, ReadLine);
 
 impl Logs {
     /// Runs it.
@@ -163,7 +163,7 @@ impl Logs {
             let line = Line::of(record)?;
             let is_wanted = self.level.is_none_or(|level| line.level >= level)
                 && self.step.is_none_or(|step| line.tried.step.0 == step);
-            is_wanted.then_some((batch.partition, Lying { offset: record.offset, line }))
+            is_wanted.then_some((batch.partition, ReadLine { offset: record.offset, line }))
         });
         lines.collect()
     }
