@@ -243,7 +243,7 @@ impl Row for LinkRow {
 /// What became of a dead letter: `what u8 · append time u64`. Without a row, it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LetterRow {
-    /// What.
+    /// What became of it.
     pub fate: Fate,
     /// When, by the append time of the entry that says so.
     pub at: Timestamp,

@@ -109,7 +109,7 @@ pub struct LossReport {
 
 /// A broker that is open.
 pub struct Broker {
-    /// The outside.
+    /// Clock, chance, disk, network and threads.
     pub world: World,
     /// Who it is.
     pub identity: Identity,

@@ -39,7 +39,7 @@ use crate::topics::random_id;
 
 /// Plugins, from manifest to running tasks.
 pub struct Plugins {
-    /// The outside.
+    /// Clock, chance, disk, network and threads.
     pub world: World,
     /// What is deployed.
     pub catalog: Arc<Catalog>,
@@ -51,7 +51,7 @@ pub struct Plugins {
     pub tasks: Arc<Tasks>,
     /// Whether there is room on the disk.
     pub reserve: Arc<Reserve>,
-    /// Who counts.
+    /// The broker's metrics.
     pub metrics: Arc<Metrics>,
     /// From a decision of the catalog until the shards have it: one deployment is changed at a time.
     pub order: tokio::sync::Mutex<()>,

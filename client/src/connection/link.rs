@@ -108,7 +108,7 @@ impl Network {
     }
 }
 
-/// See the module.
+/// The way to one broker.
 pub(crate) struct Link {
     pub(crate) address: Address,
     state: tokio::sync::Mutex<State>,

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::limits::{PRODUCE_STREAMS_MAX, RESPONSE_BYTES_MAX};
 use crate::runtime;
 
-/// See the module.
+/// A connection that was greeted.
 #[derive(Debug)]
 pub(crate) struct Live {
     connection: Connection,

@@ -27,7 +27,7 @@ use crate::runtime;
 /// The answer to one request, once it is there; an error when the stream ended before.
 pub(crate) type Reply = oneshot::Receiver<Response>;
 
-/// See the module.
+/// The near end of such a stream.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     outgoing: mpsc::Sender<Outgoing>,

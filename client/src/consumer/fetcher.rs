@@ -34,7 +34,7 @@ use crate::runtime::{self, Instant};
 /// One stream to one leader.
 type Track = (Address, usize);
 
-/// See the module.
+/// Asks leaders for records, and keeps what they answer for the consumer.
 pub(super) struct Fetcher {
     core: Arc<Core>,
     shared: Arc<Shared>,

@@ -18,7 +18,7 @@ use super::{ConsumeError, Progress};
 use crate::offsets::Place;
 use crate::runtime::Instant;
 
-/// See the module.
+/// How far each partition is, and what was fetched of it and not taken.
 #[derive(Default)]
 pub(super) struct Shared {
     state: Mutex<State>,

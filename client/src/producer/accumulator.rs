@@ -39,7 +39,7 @@ impl Gathering {
     }
 }
 
-/// See the module.
+/// The records of one partition that wait to be sent.
 #[derive(Debug)]
 pub(super) struct Accumulator {
     gathering: Gathering,

@@ -40,7 +40,7 @@ impl Drop for Room {
     }
 }
 
-/// See the module.
+/// A batch that gathers records, or is closed.
 #[derive(Debug)]
 pub(super) struct Batch {
     body: Body,

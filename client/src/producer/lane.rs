@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::record::Record;
 use crate::runtime::Instant;
 
-/// See the module.
+/// One partition of a producer.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub topic: Arc<str>,

@@ -27,7 +27,7 @@ use crate::connection::{Pipe, Reply};
 use crate::error::Error;
 use crate::runtime::{self, Instant};
 
-/// See the module.
+/// Sends the batches of one partition.
 pub(super) struct Sender {
     shared: Arc<Shared>,
     lane: Arc<Lane>,

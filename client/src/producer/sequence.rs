@@ -81,7 +81,7 @@ pub(super) struct Attempt<'a, B> {
     pub sequence: Sequence,
 }
 
-/// See the module.
+/// The batches of one partition that are under way, or wait to be sent.
 #[derive(Debug)]
 pub(super) struct Ledger<B> {
     identity: Identity,

@@ -53,7 +53,7 @@ pub(super) struct Settings {
     pub patience: Duration,
 }
 
-/// See the module.
+/// What the handles and the senders of one producer share.
 pub(super) struct Shared {
     pub core: Arc<Core>,
     pub settings: Settings,

@@ -178,7 +178,7 @@ pub enum Command {
     },
     /// No shard holds anything of these topics any more.
     ForgetTopics {
-        /// They.
+        /// The topics.
         topics: Vec<DeletedTopic>,
     },
     /// A generation of a deployment, with the topics that it needs and that were not there.

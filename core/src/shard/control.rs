@@ -25,17 +25,17 @@ use crate::text;
 pub enum Control {
     /// Hold these partitions, empty.
     CreatePartitions {
-        /// They.
+        /// The partitions.
         partitions: Vec<NewPartition>,
     },
     /// Take batches of other sizes than before into these partitions.
     AlterPartitions {
-        /// They, those that are here.
+        /// Those of the partitions that are here.
         partitions: Vec<NewPartition>,
     },
     /// Hold these partitions no longer, nor anything that is known of them.
     DeletePartitions {
-        /// They.
+        /// The partitions.
         partitions: Vec<Deleted>,
     },
     /// Move the log starts of partitions up. Made by [`trim::decide`].

@@ -41,7 +41,7 @@ pub struct Redrive {
     pub topic: TopicId,
     /// The partition, which is the task's.
     pub partition: u32,
-    /// They.
+    /// The letters.
     pub letters: Vec<Redriven>,
 }
 

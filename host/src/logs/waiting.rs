@@ -15,7 +15,7 @@ use tidemill_runtime::LogLevel;
 
 use super::line::{Line, Tried};
 
-/// They.
+/// The lines that wait, of all plugins.
 #[derive(Debug, Default)]
 pub struct Waiting {
     plugins: BTreeMap<DeploymentId, OfPlugin>,

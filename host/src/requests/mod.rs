@@ -68,7 +68,7 @@ pub enum Begun {
 
 /// Answers requests.
 pub struct Requests {
-    /// The outside.
+    /// Clock, chance, disk, network and threads.
     pub world: World,
     /// Topics, producer ids.
     pub catalog: Arc<Catalog>,
@@ -76,7 +76,7 @@ pub struct Requests {
     pub shards: Vec<Arc<Shard>>,
     /// How clients reach the brokers.
     pub addresses: Arc<Addresses>,
-    /// Who counts.
+    /// The broker's metrics.
     pub metrics: Arc<Metrics>,
     /// Whether there is room on the disk.
     pub reserve: Arc<Reserve>,

@@ -58,7 +58,7 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// A task at work.
 pub struct Pump {
-    /// The outside.
+    /// Clock, chance, disk, network and threads.
     pub world: World,
     /// The shard.
     pub shard: Arc<Shard>,
@@ -66,7 +66,7 @@ pub struct Pump {
     pub leader: Arc<Leader>,
     /// Where the component is.
     pub components: Arc<Components>,
-    /// Who counts.
+    /// The broker's metrics.
     pub metrics: Arc<Metrics>,
     /// Whether there is room on the disk.
     pub reserve: Arc<Reserve>,

@@ -39,7 +39,7 @@ pub struct LeadershipWatch {
 }
 
 impl LeadershipWatch {
-    /// Watches.
+    /// Watches until openraft ends.
     pub async fn run(mut self) {
         loop {
             let leads_in = self.look();
