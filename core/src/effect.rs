@@ -3,9 +3,9 @@
 //! Effects are hints, the tables are the truth: they arise on every replica, a broker that misses some loses
 //! nothing, and a new leader derives its pending work from the tables again.
 
-use tidemill_protocol::ids::{Offset, TopicId, TopicPartition};
+use tidemill_protocol::ids::{TopicId, TopicPartition};
 
-use crate::ids::{DeploymentId, ShardId, TaskId};
+use crate::ids::{ShardId, TaskId};
 
 /// Something changed that somebody may wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,8 +14,6 @@ pub enum Effect {
     Appended {
         /// The partition.
         at: TopicPartition,
-        /// Its new high watermark.
-        high_watermark: Offset,
     },
     /// A step left batches for another shard.
     ToShip {
@@ -43,10 +41,5 @@ pub enum Effect {
     TopicChanged {
         /// The topic.
         topic: TopicId,
-    },
-    /// The catalog has another generation of a deployment.
-    DeploymentChanged {
-        /// The deployment.
-        deployment: DeploymentId,
     },
 }

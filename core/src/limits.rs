@@ -127,8 +127,6 @@ pub const RAFT_PAGE_BYTES: usize = 4 * MIB;
 pub const RAFT_PAGE_ENTRIES_MAX: u64 = 1_024;
 /// Proposals and peers' messages that wait for Raft, per group; whoever has more waits.
 pub const RAFT_QUEUE_MAX: u64 = 1_024;
-/// A message between brokers, in bytes.
-pub const PEER_MESSAGE_BYTES_MAX: usize = ENTRY_BYTES_MAX + MIB;
 /// Bytes after which a segment is sealed. Active segments of one broker hold about 1 GiB together.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 128 * MIB as u64;
 /// Age after which a segment is sealed.
@@ -339,10 +337,6 @@ const _: () = assert!(
 );
 const _: () =
     assert!(UNSYNCED_BYTES_MAX >= 2 * ENTRY_BYTES_MAX, "one turn can be synced while the next gathers");
-const _: () = assert!(
-    PEER_MESSAGE_BYTES_MAX >= RAFT_PAGE_BYTES + MIB && PEER_MESSAGE_BYTES_MAX > ENTRY_BYTES_MAX,
-    "a message between brokers holds a page, or the largest entry"
-);
 const _: () = assert!(
     SEGMENT_CACHE_BYTES >= 4 * TURN_BYTES_TARGET,
     "half of the cache holds a turn and the pages around it"

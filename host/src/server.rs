@@ -152,7 +152,6 @@ pub async fn serve(
     world.spawner.task("admin", Box::pin(api.serve(listener, stopped)?));
     readiness.set(Some(broker.clone()));
 
-    let is_stopping = stopping.clone();
     started(Started {
         broker: broker.clone(),
         tls,
@@ -167,7 +166,7 @@ pub async fn serve(
     }
     tracing::info!("stops: finishing what is under way");
     readiness.set(None);
-    is_stopping.send_replace(true);
+    stopping.send_replace(true);
     tokio::select! {
         _ = all_closed.recv() => {}
         () = world.clock.sleep(GRACE) => tracing::warn!("some clients did not take their last answers"),

@@ -239,14 +239,12 @@ pub fn apply(tables: &mut dyn Tables, entry: &Entry, effects: &mut Vec<Effect>) 
             let next = DeploymentId(deployment.id.0 + 1);
             cluster.next_deployment = cluster.next_deployment.max(next);
             tables::write(tables, &Key::Cluster, &Json(cluster));
-            effects.push(Effect::DeploymentChanged { deployment: deployment.id });
             let key = Key::Deployment(deployment.tenant.clone(), deployment.name.clone());
             tables::write(tables, &key, &Json(*deployment));
         }
         Command::Undeploy { tenant, name, id } => {
             if deployment(tables, &tenant, &name)?.is_some_and(|known| known.id == id) {
                 tables.delete(Key::Deployment(tenant, name).encode());
-                effects.push(Effect::DeploymentChanged { deployment: id });
             }
         }
         Command::ReserveProducerIds { next } => {

@@ -102,7 +102,7 @@ fn extend(
     }
     row.end = header.next_offset();
     tables::write(tables, &key, &row);
-    effects.push(Effect::Appended { at, high_watermark: row.end });
+    effects.push(Effect::Appended { at });
     Ok(())
 }
 

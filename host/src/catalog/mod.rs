@@ -73,13 +73,12 @@ impl Machine for CatalogMachine {
         catalog::apply(tables, entry, effects)
     }
 
-    /// The one place where effects of the catalog are performed.
+    /// The one place where effects of the catalog are performed. A deployment has none: whoever deploys puts it into its
+    /// shards; after a restart `reconcile` does.
     fn perform(&self, _term: Term, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::TopicChanged { topic } => self.topics.forget(topic),
-                // Whoever deploys puts the deployment into its shards itself; after a restart `reconcile` does.
-                Effect::DeploymentChanged { .. } => {}
                 Effect::Deleted
                 | Effect::Redriven { .. }
                 | Effect::Appended { .. }

@@ -11,7 +11,6 @@ use tidemill_core::fault::Fault;
 use tidemill_core::head::{Draft, Head, Proposal};
 use tidemill_core::ids::{LogIndex, Term};
 use tidemill_core::limits;
-use tidemill_core::rejection::Rejection;
 use tidemill_core::seams::Timestamp;
 use tidemill_core::shard::{self, Deciding};
 use tidemill_core::tables::View;
@@ -43,12 +42,6 @@ pub enum Refused {
     /// The storage failed: the broker is about to end.
     #[error(transparent)]
     Fault(#[from] Fault),
-}
-
-impl From<Refused> for Rejection {
-    fn from(_: Refused) -> Rejection {
-        Rejection::NotLeader
-    }
 }
 
 impl From<ProposeError> for Refused {

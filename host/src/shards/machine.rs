@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tidemill_core::effect::Effect;
 use tidemill_core::entry::Entry;
 use tidemill_core::fault::Fault;
-use tidemill_core::ids::{LogIndex, ShardId, TaskId, Term};
+use tidemill_core::ids::{LogIndex, ShardId, Term};
 use tidemill_core::seams::Clock;
 use tidemill_core::shard;
 use tidemill_core::tables::Tables;
@@ -62,10 +62,6 @@ impl ShardMachine {
             notify.notify_one();
         }
     }
-
-    fn task_changed(&self, _task: TaskId) {
-        self.tasks_changed.notify_one();
-    }
 }
 
 impl Machine for ShardMachine {
@@ -90,14 +86,12 @@ impl Machine for ShardMachine {
         leader.inspect(|leader| leader.settle(applied));
         for effect in effects {
             match effect {
-                Effect::Appended { at, .. } => self.waiters.wake(at),
+                Effect::Appended { at } => self.waiters.wake(at),
                 Effect::ToShip { to } => self.ship_to(to),
-                Effect::TaskStarted { task } | Effect::TaskStopped { task } => self.task_changed(task),
+                Effect::TaskStarted { .. } | Effect::TaskStopped { .. } => self.tasks_changed.notify_one(),
                 Effect::Redriven { at } => self.runners.letters_wait(at),
                 Effect::Deleted => self.deleted.notify_one(),
-                Effect::TopicChanged { .. } | Effect::DeploymentChanged { .. } => {
-                    unreachable!("a shard's log holds nothing of the catalog")
-                }
+                Effect::TopicChanged { .. } => unreachable!("a shard's log holds nothing of the catalog"),
             }
         }
     }
