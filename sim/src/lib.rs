@@ -1,8 +1,8 @@
 //! The simulated world: what a broker sees through its five seams, from a seed.
 //!
 //! A cluster runs on one thread and in a time that jumps ([`run`]), so that hours pass in seconds and a failing seed
-//! can be run again. Each broker has a place ([`broker::SimBroker`]) with a disk that tears, a clock that may be
-//! wrong, and a way to the others that may be slow, lossy or cut; it can be killed at any moment.
+//! can be run again. Each broker has a place ([`broker::SimBroker`]) with a disk that tears, and a way to the
+//! others that may be slow, lossy or cut; it can be killed at any moment.
 //!
 //! Nothing here knows what a broker does. Stories that are told in this world stand in the tests of the crates that
 //! they are about, and begin with [`for_seeds`].
@@ -11,7 +11,7 @@
 //! |---|---|
 //! | [`broker`] | one broker's place, and the end of it |
 //! | [`chance`] | random numbers that follow from the seed |
-//! | [`clock`] | time that jumps, and walls that are wrong |
+//! | [`clock`] | time that jumps |
 //! | [`disk`] | a disk that keeps apart what is durable and what a power cut may take |
 //! | [`lab`] | every disk that a power cut could leave of a life |
 //! | [`net`] | delays, losses, doubles, partitions |

@@ -118,7 +118,7 @@ impl Builder {
 
 impl StoreBuilder<TypeConfig, BeginsAnywhere, StateMachine, SimBroker> for Builder {
     async fn build(&self) -> Result<(SimBroker, BeginsAnywhere, StateMachine), StorageError<TypeConfig>> {
-        let (clock, chance) = (self.clock.another(), SimChance::new(1));
+        let (clock, chance) = (self.clock.clone(), SimChance::new(1));
         let place = SimBroker::new(BrokerId(0), SimDisk::new(), clock, chance, &self.net);
         let (store, machine) =
             self.build_on(&place).map_err(|fault| panic!("{fault}")).expect("it panics else");

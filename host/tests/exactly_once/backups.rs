@@ -215,7 +215,7 @@ async fn tell(seed: u64) -> Result<usize, Broken> {
 
         // On a disk of its own, because opening a log and its tables changes them.
         let looking =
-            SimBroker::new(BrokerId(1), disk.after_process_end(), clock.another(), chance.fork(), &net);
+            SimBroker::new(BrokerId(1), disk.after_process_end(), clock.clone(), chance.fork(), &net);
         let folder = PathBuf::from(format!("/looked-{number}"));
         let from = Place::new(looking.world.disk.clone(), BACKUPS_IN);
         restore(&looking.world, &from, name, &folder).unwrap();
@@ -223,7 +223,7 @@ async fn tell(seed: u64) -> Result<usize, Broken> {
         drop(looking);
 
         let folder = PathBuf::from(format!("/restored-{number}"));
-        let restoring = SimBroker::new(BrokerId(1), disk, clock.another(), chance.fork(), &net);
+        let restoring = SimBroker::new(BrokerId(1), disk, clock.clone(), chance.fork(), &net);
         let from = Place::new(restoring.world.disk.clone(), BACKUPS_IN);
         restore(&restoring.world, &from, name, &folder).unwrap();
         disk = restoring.kill();

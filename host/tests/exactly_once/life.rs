@@ -116,7 +116,7 @@ impl Life {
         net: &SimNet,
         chance: &SimChance,
     ) -> Life {
-        let place = SimBroker::new(BrokerId(1), disk, clock.another(), chance.fork(), net);
+        let place = SimBroker::new(BrokerId(1), disk, clock.clone(), chance.fork(), net);
         let plan = Arc::new(Plan {
             moment: Mutex::default(),
             chance: chance.fork(),

@@ -204,7 +204,7 @@ impl Cluster {
     /// Starts a broker: on the disk it left, or on an empty one.
     pub async fn start(&mut self, id: u64) {
         let disk = self.disks.remove(&id).unwrap_or_default();
-        let place = SimBroker::new(BrokerId(id), disk, self.clock.another(), self.chance.fork(), &self.net);
+        let place = SimBroker::new(BrokerId(id), disk, self.clock.clone(), self.chance.fork(), &self.net);
         let mut options = GroupOptions::new(PathBuf::from(FOLDER), GroupId::Shard(ShardId(0)), BrokerId(id));
         options.log.segment_bytes = self.segment_bytes;
         let faults: Arc<Mutex<Vec<Fault>>> = Arc::default();
