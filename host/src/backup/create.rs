@@ -120,7 +120,7 @@ impl Original {
         let groups = self.groups();
         let mut sources = Vec::new();
         for (_, group) in &groups {
-            sources.push(Source::of(group).await?);
+            sources.push(Source::of(group).await);
         }
         let start = self.world.clock.monotonic();
         let cuts = self.cut(&sources).await?;

@@ -49,12 +49,9 @@ pub struct Copy<'a> {
 
 impl<'a> Source<'a> {
     /// Holds what is needed of a group. Until it is dropped, none of the group's disk is given back.
-    ///
-    /// # Errors
-    /// A [`Fault`] of the storage.
-    pub async fn of(group: &'a Group) -> Result<Source<'a>, Fault> {
+    pub async fn of(group: &'a Group) -> Source<'a> {
         let held = group.log().hold().await;
-        Ok(Source { group, state: group.tables().dump()?, _held: held })
+        Source { group, state: group.tables().dump(), _held: held }
     }
 
     /// Begins the copy up to `cut`.

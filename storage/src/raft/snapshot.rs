@@ -79,7 +79,7 @@ pub fn meta(checkpoint: &Checkpoint) -> Result<SnapshotMeta, Fault> {
 /// # Errors
 /// A [`Fault`] of the storage.
 pub fn take(store: &StateStore) -> Result<Snapshot, Fault> {
-    let dump = store.dump()?;
+    let dump = store.dump();
     Ok(Snapshot { meta: meta(dump.checkpoint())?, snapshot: SnapshotData::Kept(Arc::new(dump)) })
 }
 
