@@ -13,7 +13,6 @@
 
 use std::collections::BTreeMap;
 
-use tidemill_protocol::batch::BatchHeader;
 use tidemill_protocol::ids::{Offset, Position, TopicPartition};
 
 use crate::entry::{Entry, PlacedBatch};
@@ -91,8 +90,7 @@ pub struct Children {
 pub fn children(placed: &PlacedBatch, parent: Position) -> Result<Option<Children>, Fault> {
     let envelope = Envelope::parse(&placed.envelope)?;
     let Origin::Task(by) = envelope.origin else { return Ok(None) };
-    let header =
-        BatchHeader::parse(&placed.batch).map_err(|error| Fault::damaged("a stored batch", error))?;
+    let header = placed.header()?;
     let of_parent = by.lineage.iter().enumerate().filter(|(_, line)| line.parent == parent);
     let records: Vec<_> = of_parent
         .map(|(number, line)| {

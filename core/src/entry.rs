@@ -14,6 +14,7 @@
 //! chunk's in which it is stored, and its batches have their own beside that.
 
 use bytes::Bytes;
+use tidemill_protocol::batch::BatchHeader;
 use tidemill_protocol::ids::{Partition, TopicId, TopicPartition};
 use tidemill_protocol::primitive::{Malformed, Reader, Writer};
 
@@ -72,6 +73,19 @@ impl PlacedBatch {
     pub fn bytes(&self) -> usize {
         BATCH_HEAD_BYTES + self.envelope.len() + self.batch.len()
     }
+
+    /// The header of its batch, which was checked before it was stored.
+    ///
+    /// # Errors
+    /// [`Fault::Damaged`] when it is none.
+    pub fn header(&self) -> Result<BatchHeader, Fault> {
+        stored_header(&self.batch)
+    }
+}
+
+/// The header of a batch that was checked before it was stored.
+pub(crate) fn stored_header(batch: &[u8]) -> Result<BatchHeader, Fault> {
+    BatchHeader::parse(batch).map_err(|error| Fault::damaged("a stored batch", error))
 }
 
 /// An entry, read.

@@ -5,7 +5,6 @@ use tidemill_core::fault::Fault;
 use tidemill_core::limits;
 use tidemill_protocol::batch::{self, BatchHeader};
 use tidemill_protocol::ids::{Offset, TopicPartition};
-use tidemill_storage::log::ReadError;
 
 use crate::shards::Shard;
 
@@ -70,25 +69,20 @@ fn retained_for_time(
     start: Offset,
     time: i64,
 ) -> Result<Option<(PlacedBatch, BatchHeader)>, Fault> {
-    let header_of = |placed: &PlacedBatch| {
-        BatchHeader::parse(&placed.batch).map_err(|error| Fault::damaged("a stored batch", error))
-    };
     let (log, upto) = (shard.group.log(), shard.upto());
     let Some((_, placed)) = log.batch_for_time(at, time, upto)? else { return Ok(None) };
-    let header = header_of(&placed)?;
+    let header = placed.header()?;
     if header.base_offset >= start {
         return Ok(Some((placed, header)));
     }
     let mut from = start;
     loop {
-        let batches = log.batches(at, from, upto, LOOK_BYTES).map_err(|error| match error {
-            ReadError::Damaged(fault) | ReadError::Fault(fault) => fault,
-        })?;
+        let batches = log.batches(at, from, upto, LOOK_BYTES)?;
         if batches.is_empty() {
             return Ok(None);
         }
         for (_, placed) in batches {
-            let header = header_of(&placed)?;
+            let header = placed.header()?;
             from = header.next_offset();
             if header.max_timestamp_ms >= time && has_retained(&placed, &header, start, time) {
                 return Ok(Some((placed, header)));

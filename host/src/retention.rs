@@ -16,7 +16,6 @@ use tidemill_core::seams::{Timestamp, World};
 use tidemill_core::shard::trim::Trim;
 use tidemill_protocol::batch::BatchHeader;
 use tidemill_protocol::ids::{Offset, Partition, TopicPartition};
-use tidemill_storage::log::ReadError;
 
 use crate::catalog::Catalog;
 use crate::shards::{Refused, Shard};
@@ -99,11 +98,7 @@ pub(crate) fn batch_at(
     at: TopicPartition,
     offset: Offset,
 ) -> Result<Option<(BatchHeader, Timestamp)>, Fault> {
-    let batches = shard.group.log().batches(at, offset, shard.upto(), 1).map_err(|error| match error {
-        ReadError::Damaged(fault) | ReadError::Fault(fault) => fault,
-    })?;
+    let batches = shard.group.log().batches(at, offset, shard.upto(), 1)?;
     let Some((_, placed)) = batches.into_iter().next() else { return Ok(None) };
-    let header =
-        BatchHeader::parse(&placed.batch).map_err(|error| Fault::damaged("a stored batch", error))?;
-    Ok(Some((header, Envelope::parse(&placed.envelope)?.append_time)))
+    Ok(Some((placed.header()?, Envelope::parse(&placed.envelope)?.append_time)))
 }

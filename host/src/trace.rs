@@ -22,9 +22,8 @@ use tidemill_core::ids::{DeploymentId, LogIndex, ShardId};
 use tidemill_core::limits;
 use tidemill_core::seams::Timestamp;
 use tidemill_core::tables::View;
-use tidemill_protocol::batch::BatchHeader;
 use tidemill_protocol::ids::{Position, TopicId};
-use tidemill_storage::log::{Payload, ReadError};
+use tidemill_storage::log::Payload;
 
 use crate::shards::Shard;
 
@@ -283,14 +282,10 @@ impl<V: View> Tracer<'_, V> {
         if offset < row.log_start || offset >= row.end {
             return Ok(if offset < row.log_start { Seen::Expired } else { Seen::Nowhere });
         }
-        let batches =
-            shard.group.log().batches(at, offset, shard.upto(), 0).map_err(|error| match error {
-                ReadError::Damaged(fault) | ReadError::Fault(fault) => fault,
-            })?;
+        let batches = shard.group.log().batches(at, offset, shard.upto(), 0)?;
         // It may have expired since.
         let Some((_, placed)) = batches.into_iter().next() else { return Ok(Seen::Expired) };
-        let header =
-            BatchHeader::parse(&placed.batch).map_err(|error| Fault::damaged("a stored batch", error))?;
+        let header = placed.header()?;
         let Some(number) = offset.0.checked_sub(header.base_offset.0) else { return Ok(Seen::Expired) };
         let envelope = Envelope::parse(&placed.envelope)?;
         let line = envelope.lineage(number as usize).copied();

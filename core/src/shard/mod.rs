@@ -106,11 +106,6 @@ fn extend(
     Ok(())
 }
 
-/// The header of a batch that was checked before it was stored.
-fn stored_header(batch: &[u8]) -> Result<BatchHeader, Fault> {
-    BatchHeader::parse(batch).map_err(|error| Fault::damaged("a stored batch", error))
-}
-
 /// The state of a partition as a reader may see it.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use tidemill_protocol::batch::{self, BatchHeader};
 use tidemill_protocol::ids::{Offset, ProducerId, Sequence, TopicPartition};
 
-use super::{Deciding, extend, partition, stored_header};
+use super::{Deciding, extend, partition};
 use crate::effect::Effect;
 use crate::entry::{Entry, EntryKind, PlacedBatch};
 use crate::envelope::{Envelope, Origin};
@@ -146,7 +146,7 @@ fn is_before(sequence: Sequence, last: Sequence) -> bool {
 /// See [`super::apply`].
 pub(super) fn apply(tables: &mut dyn Tables, entry: &Entry, effects: &mut Vec<Effect>) -> Result<(), Fault> {
     for placed in entry.resident() {
-        let header = stored_header(&placed.batch)?;
+        let header = placed.header()?;
         extend(tables, placed.at, &header, effects)?;
         if header.producer_id.is_some() {
             remember(tables, placed.at, &header, entry)?;

@@ -20,9 +20,9 @@ use tidemill_protocol::batch;
 use tidemill_protocol::ids::{Offset, Partition, TopicPartition};
 use tidemill_protocol::primitive::{Malformed, Reader, Writer};
 
-use super::{Deciding, end_of, extend, stored_header};
+use super::{Deciding, end_of, extend};
 use crate::effect::Effect;
-use crate::entry::{Entry, EntryKind, PlacedBatch};
+use crate::entry::{Entry, EntryKind, PlacedBatch, stored_header};
 use crate::envelope::Envelope;
 use crate::fault::Fault;
 use crate::ids::{DeploymentId, Generation, ShardId, StepNumber, TaskId};
@@ -141,7 +141,7 @@ pub(super) fn apply_arrival(
     effects: &mut Vec<Effect>,
 ) -> Result<(), Fault> {
     for ((task, link), placed) in arrivals(entry)?.into_iter().zip(&entry.batches) {
-        extend(tables, placed.at, &stored_header(&placed.batch)?, effects)?;
+        extend(tables, placed.at, &placed.header()?, effects)?;
         tables::write(tables, &Key::Inbound(placed.at, task), &link);
     }
     Ok(())

@@ -24,9 +24,9 @@ use tidemill_protocol::ids::{Offset, Partition, Position, TopicPartition};
 
 pub use meta::{Clock, StepMeta, TimerMove, meta};
 
-use super::{Deciding, end_of, extend, letters, stored_header};
+use super::{Deciding, end_of, extend, letters};
 use crate::effect::Effect;
-use crate::entry::{Entry, EntryKind, PlacedBatch};
+use crate::entry::{Entry, EntryKind, PlacedBatch, stored_header};
 use crate::envelope::{Derivation, Envelope, Lineage, Origin};
 use crate::event_time::Observation;
 use crate::fault::Fault;

@@ -3,7 +3,7 @@
 use tidemill_core::catalog::Deployment;
 use tidemill_core::fault::Fault;
 use tidemill_core::limits;
-use tidemill_protocol::batch::{self, BatchHeader};
+use tidemill_protocol::batch;
 use tidemill_protocol::ids::{Offset, Partition, TopicPartition};
 
 use super::line::Line;
@@ -43,8 +43,7 @@ impl Plugins {
             let batches = batches.map_err(|error| Fault::damaged("the topic of a plugin's log", error))?;
             let before = from;
             for (_, placed) in batches {
-                let header = BatchHeader::parse(&placed.batch)
-                    .map_err(|error| Fault::damaged("a stored batch", error))?;
+                let header = placed.header()?;
                 // What a program outside wrote there, and nobody can read, is no line.
                 for record in batch::decode(&placed.batch, &limits::READABLE_BATCH).unwrap_or_default() {
                     if record.offset >= from {

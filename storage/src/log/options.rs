@@ -153,3 +153,11 @@ impl From<Fault> for ReadError {
         }
     }
 }
+
+impl From<ReadError> for Fault {
+    fn from(error: ReadError) -> Fault {
+        match error {
+            ReadError::Damaged(fault) | ReadError::Fault(fault) => fault,
+        }
+    }
+}

@@ -61,10 +61,7 @@ fn read_everything(log: &GroupLog, model: &Model) -> Result<(), Fault> {
     assert!(model.entries == entries, "what is read is not what was written");
     let upto = LogIndex(model.next());
     for at in partitions() {
-        let read = log.batches(at, Offset(0), upto, usize::MAX).map_err(|error| match error {
-            tidemill_storage::log::ReadError::Damaged(fault)
-            | tidemill_storage::log::ReadError::Fault(fault) => fault,
-        })?;
+        let read = log.batches(at, Offset(0), upto, usize::MAX)?;
         let expected: Vec<_> =
             model.batches(at).into_iter().map(|(index, placed, _)| (index, placed)).collect();
         assert!(read == expected, "what is read of {at:?} is not what was written");
