@@ -1,8 +1,7 @@
 //! What is counted, for Prometheus: every metric of the broker stands in this file.
 //!
-//! Labels come from a closed list: `plugin`, `shard`, `api`, `transport`, `outcome`,
-//! `certificate`. Never a partition, a key or
-//! text of a user: their number has no bound.
+//! Labels come from a closed list: `plugin`, `shard`, `api`, `transport`, `outcome`, `certificate`. Never a partition, a
+//! key or text of a user: their number has no bound.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;

@@ -1,9 +1,9 @@
 //! Giving the disk back: of records that expired, were trimmed, or whose topic is no more.
 //!
 //! What a shard's log may lose lies below whatever anybody still needs: the steps of which something has not arrived
-//! elsewhere, the records from the log starts on. It waits for no task: one that a log start has passed knows that by the
-//! same entry. The rest is storage's to weigh, segment by segment. Raft is asked to forget first, which makes a checkpoint: nothing is given back that a start would have
-//! to apply again.
+//! elsewhere, the records from the log starts on. It waits for no task: one that a log start has passed knows that by
+//! the same entry. The rest is storage's to weigh, segment by segment. Raft is asked to forget first, which makes a
+//! checkpoint: nothing is given back that a start would have to apply again.
 //!
 //! One thread for all shards, because it waits for the disk. It looks when records were deleted, and every so often:
 //! what was in a segment that was not sealed then is found the next time.

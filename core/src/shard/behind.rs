@@ -9,8 +9,8 @@
 //!
 //! A log start waits for nobody. The entry that moves it also treats each task whose place it passes, as the task's
 //! manifest says: so a replay of the log does it at the same place, between the same steps. Where its cursor stands is
-//! left alone, because positions alone say what it is still to be given. Steps that were begun before are fenced by
-//! how often that has happened, which is in the task's row; a step that was decided before stays what it is, and lies before it.
+//! left alone, because positions alone say what it is still to be given. Steps that were begun before are fenced by how
+//! often that has happened, which is in the task's row; a step that was decided before stays, and lies before it.
 //!
 //! Nothing of it is silent: the row says how many records were passed over, and why the task stopped.
 

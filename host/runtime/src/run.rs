@@ -20,7 +20,8 @@ use crate::meter::Meter;
 use crate::step::{LogLine, Step};
 use crate::trap;
 
-/// All that a step may know. Nothing else reaches the guest: no clock, no chance but what follows from it, no memory of earlier steps.
+/// All that a step may know. Nothing else reaches the guest: no clock, no chance but what follows from it, no memory of
+/// earlier steps.
 #[derive(Clone)]
 pub struct StepInput {
     /// Whose step it is.

@@ -10,8 +10,9 @@
 //! It runs ahead of the disk: what it reads may not be committed yet, and it goes on while its last steps are written.
 //! If something of that is lost, so is the leadership, and the pump ends.
 //!
-//! A pump belongs to one generation of a task and to one term of its shard's leader, and ends with either; and whenever a
-//! log start passes the task: what it has read ahead may be what was removed. It keeps nothing that the log does not: whoever leads next begins where the task's row stands.
+//! A pump belongs to one generation of a task and to one term of its shard's leader, and ends with either; also whenever
+//! a log start passes the task, since what it has read ahead may be what was removed. It keeps nothing that the log does
+//! not: whoever leads next begins where the task's row stands.
 
 use std::pin::pin;
 use std::sync::Arc;
