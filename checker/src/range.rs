@@ -32,11 +32,14 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// A task says its own event time; programs outside count together, by the highest of their timestamps.
-    fn see(&mut self, input: usize, envelope: &Envelope, timestamp_ms: i64) {
+    /// A task says its own event time, at the end of a batch; programs outside count together, by the highest of their
+    /// timestamps.
+    fn see(&mut self, input: usize, envelope: &Envelope, timestamp_ms: i64, is_last: bool) {
         let (writer, at_ms) = match &envelope.origin {
             Origin::Producer => (Writer::Outside, Some(timestamp_ms)),
-            Origin::Task(derivation) => (Writer::Task(derivation.task), derivation.event_time_watermark_ms),
+            Origin::Task(derivation) => {
+                (Writer::Task(derivation.task), derivation.event_time_watermark_ms.filter(|_| is_last))
+            }
         };
         let input = input as u16;
         let known = self.observed.iter_mut().find(|seen| seen.input == input && seen.writer == writer);
@@ -82,13 +85,14 @@ pub(crate) fn between(
                 }
                 continue;
             };
+            let last = records.len().saturating_sub(1);
             for (place, record) in records.into_iter().enumerate() {
                 if !within(first + place as u32) || record.offset < starts[input] {
                     continue;
                 }
                 let position = Position { at: placed.at, offset: record.offset };
                 found.time = found.time.max(envelope.append_time);
-                found.see(input, &envelope, record.timestamp_ms);
+                found.see(input, &envelope, record.timestamp_ms, place == last);
                 found.next.insert(input, record.offset.plus(1));
                 found.sources.push(source(&envelope, place, position, record.timestamp_ms));
                 let headers = record.headers.into_iter();

@@ -146,9 +146,9 @@ impl Inbox {
             Source { position, timestamp_ms, root, hops }
         };
         let index = self.at;
-        let observed = |timestamp_ms| observed(input, &envelope, timestamp_ms);
         match batch::decode(&placed.batch, &limits::READABLE_BATCH) {
             Ok(records) => {
+                let last = records.len().saturating_sub(1);
                 for (number, record) in records.into_iter().enumerate() {
                     *seen += 1;
                     if record.offset < *next {
@@ -174,7 +174,7 @@ impl Inbox {
                             after: Cursor { index, skip: *seen },
                             input,
                             next: record.offset.plus(1),
-                            observed: observed(record.timestamp_ms),
+                            observed: observed(input, &envelope, record.timestamp_ms, number == last),
                         }),
                         letter: None,
                     });
@@ -204,10 +204,12 @@ impl Inbox {
     }
 }
 
-/// What a record shows of its writer's event time: a task says its own, programs outside count by their timestamps.
-fn observed(input: usize, envelope: &Envelope, timestamp_ms: i64) -> Option<Observation> {
+/// What a record shows of its writer's event time. Programs outside count by their timestamps. A task says its own, which it
+/// had reached behind all of the batch: so the batch's last record shows it.
+fn observed(input: usize, envelope: &Envelope, timestamp_ms: i64, is_last: bool) -> Option<Observation> {
     let (writer, at_ms) = match &envelope.origin {
         Origin::Producer => (Writer::Outside, timestamp_ms),
+        Origin::Task(_) if !is_last => return None,
         Origin::Task(derivation) => (Writer::Task(derivation.task), derivation.event_time_watermark_ms?),
     };
     Some(Observation { input: input as u16, writer, at_ms })
