@@ -111,7 +111,10 @@ pub(crate) fn remove(
 }
 
 /// Whether this very timer is set.
-pub(crate) fn is_set(view: &dyn View, task: TaskId, timer: &Timer) -> Result<bool, Fault> {
+///
+/// # Errors
+/// A [`Fault`] of the storage.
+pub fn is_set(view: &dyn View, task: TaskId, timer: &Timer) -> Result<bool, Fault> {
     let row = tables::read::<TimerRow>(view, &Key::Timer(task, timer.kind, timer.name.clone()))?;
     Ok(row.is_some_and(|row| row.at_ms == timer.at_ms))
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use xtask::places;
 use xtask::process::Broker;
 
-use crate::{broker, consume, produce, values};
+use crate::{broker, consume, produce, tracing, values};
 
 /// The word that makes a fixture misbehave, and what is said of it.
 const CULPRITS: [(&str, &str, &str); 6] = [
@@ -135,6 +135,50 @@ fn timers_fire_when_their_time_has_come() {
         (header(&dead[0], "dead-letter-timer"), header(&dead[0], "dead-letter-offset")),
         ("append-time", "5")
     );
+    broker.run(&["plugin", "verify"]).unwrap();
+}
+
+#[test]
+fn a_due_timer_that_another_cancels_is_passed_over() {
+    let (_folder, broker) = with("timekeeper");
+    let asks = |timestamp_ms: i64, what: &str| {
+        let record = serde_json::json!({ "at": timestamp_ms, "do": what }).to_string();
+        produce(&broker, &["in", "--timestamp", "at"], &record);
+        broker.settle(PATIENCE).unwrap();
+    };
+    asks(1_000, "at cancel-reject 2000");
+    asks(1_000, "at reject 2000");
+    // Both are due then, in one step; the second would fail it, and by itself is not set any more.
+    asks(2_100, "nothing");
+    asks(2_100, "at later 2050");
+    asks(2_200, "nothing");
+    let fired = consume(&broker, "out");
+    assert_eq!(values(&fired), ["cancel-reject at watermark 2000", "later at watermark 2100"]);
+    assert_eq!(consume(&broker, "timekeeper.dead-letter").len(), 0);
+    broker.run(&["plugin", "verify"]).unwrap();
+}
+
+#[test]
+fn a_window_behind_another_plugin_gets_every_record_of_its_time() {
+    let (folder, broker) = broker(&[]);
+    for topic in ["first", "in", "out"] {
+        broker.run(&["topic", "create", topic]).unwrap();
+    }
+    tracing::deploy(&broker, folder.path(), ("copy", "pass-through"), ("first", "in"));
+    tracing::deploy(&broker, folder.path(), ("timekeeper", "timekeeper"), ("in", "out"));
+    // Copied in one step, and so in one batch.
+    let ask = |asked: &[(i64, &str)]| {
+        let line = |(at, what): &(i64, &str)| format!("{}\n", serde_json::json!({ "at": at, "do": what }));
+        broker.run(&["plugin", "pause", "copy"]).unwrap();
+        let lines: String = asked.iter().map(line).collect();
+        produce(&broker, &["first", "--timestamp", "at"], &lines);
+        broker.run(&["plugin", "resume", "copy"]).unwrap();
+        broker.settle(PATIENCE).unwrap();
+    };
+    ask(&[(1_000, "at window 2000")]);
+    ask(&[(1_998, "nothing"), (1_999, "cancel window"), (2_000, "at later 2050")]);
+    ask(&[(2_050, "nothing")]);
+    assert_eq!(values(&consume(&broker, "out")), ["later at watermark 2050"]);
     broker.run(&["plugin", "verify"]).unwrap();
 }
 

@@ -12,7 +12,8 @@ use crate::{broker, consume, produce};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Deploys a built component under a name, from one topic to another.
-fn deploy(broker: &Broker, folder: &Path, (name, component): (&str, &str), (from, to): (&str, &str)) {
+/// Deploys a component under a name, between two topics.
+pub fn deploy(broker: &Broker, folder: &Path, (name, component): (&str, &str), (from, to): (&str, &str)) {
     let manifest: PathBuf = folder.join(format!("{name}.toml"));
     let text = format!(
         "name = \"{name}\"\ncomponent = \"{component}.wasm\"\npublish = [\"{to}\"]\n\n\

@@ -32,6 +32,7 @@ use tidemill_core::shard::step::{self, Outcome, Proposed, Source, StepRefused};
 use tidemill_core::shard::{Deciding, behind, letters};
 use tidemill_core::tables::{self, Key, View};
 use tidemill_core::task::{AfterAttempts, KnownSpec, TaskSpec};
+use tidemill_core::timers;
 use tidemill_protocol::ids::Offset;
 use tidemill_runtime::{GuestFailure, Mounted, Plugin, StepInput, StepOutcome};
 use tokio::sync::{Semaphore, oneshot};
@@ -127,7 +128,16 @@ impl Pump {
                 return;
             }
         };
-        match self.turn(plugin, files).await {
+        let ended = loop {
+            match self.turn(plugin.clone(), files.clone()).await {
+                // Nothing else is at work in its place: what it had read ahead is void, and it reads again.
+                Err(End::MovedOn) if self.leads() && self.row().is_ok() => {
+                    self.runner.aside(self.world.clock.sleep(RETRY_PAUSE)).await;
+                }
+                ended => break ended,
+            }
+        };
+        match ended {
             Err(End::Fault(fault)) if self.leads() && !matches!(self.row(), Err(End::MovedOn)) => {
                 tracing::error!(plugin = self.spec.name, task = %self.task, %fault, "ends");
                 self.report.enter(Phase::Failed, &fault.to_string());
@@ -295,6 +305,12 @@ impl Pump {
             Err(failure) if items.len() == 1 => self.insist(plugin, handed, &items[0], failure, pace).await,
             Err(_) => {
                 for item in items.chunks(1) {
+                    // One that fired before it may have cancelled it, or set it to another time.
+                    if let Some(timer) = item[0].timer()
+                        && !self.look(|head| timers::is_set(head, self.task, timer))?
+                    {
+                        continue;
+                    }
                     if let Err(failure) = self.attempt(plugin, handed, item, pace).await? {
                         self.insist(plugin, handed, &item[0], failure, pace).await?;
                     }
