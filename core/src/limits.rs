@@ -245,6 +245,8 @@ pub const GUEST_HANDLES_MAX: usize = 1_000;
 pub const GUEST_RANDOM_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of the host's memory that each record of one `emit` may take beside its own bytes.
 pub const GUEST_RECORD_OVERHEAD: usize = 128;
+/// What a header of an emitted record counts beside its name and value, in bytes: the host keeps about four times as much.
+pub const HEADER_BYTES: usize = 16;
 /// A reason or a panic's message, as far as it is kept, in bytes.
 pub const GUEST_REASON_BYTES_MAX: usize = 4 * 1024;
 /// Frames of a backtrace, from the innermost out.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidemill_core::fault::Fault;
 use tidemill_core::limits;
-use tidemill_core::plugin::{Effects, Emitted, Timer, TimerKind};
+use tidemill_core::plugin::{Effects, Emitted, Header, Timer, TimerKind};
 
 use crate::failure::{Denied, LimitReached, PanicReport, Refusal, Stop, shortened};
 use crate::limiter::Limiter;
@@ -214,9 +214,30 @@ impl Step {
     }
 }
 
-/// Bytes of key, value and headers.
+/// Bytes of key, value and headers, and what a header takes beside its own.
 fn bytes_of(record: &Emitted) -> usize {
     let of = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
-    let headers: usize = record.headers.iter().map(|header| header.name.len() + of(&header.value)).sum();
+    let one = |header: &Header| limits::HEADER_BYTES + header.name.len() + of(&header.value);
+    let headers: usize = record.headers.iter().map(one).sum();
     of(&record.key) + of(&record.value) + headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_nothing_count() {
+        let header = Header { name: "".into(), value: None };
+        let emitted = |headers| Emitted {
+            parent: 0,
+            output: 0,
+            key: Some(Bytes::from_static(b"key")),
+            value: None,
+            timestamp_ms: None,
+            headers,
+        };
+        assert_eq!(bytes_of(&emitted(Vec::new())), 3);
+        assert_eq!(bytes_of(&emitted(vec![header; 64])), 3 + 64 * limits::HEADER_BYTES);
+    }
 }
