@@ -134,7 +134,7 @@ impl MockStep {
         self
     }
 
-    /// Runs `P` on the timers that are due, in the order of their times; on none, when none is. If it succeeds, they
+    /// Runs `P` on the timers that are due, those of append time first, each kind in the order of their times; on none, when none is. If it succeeds, they
     /// are gone.
     pub fn run_timers<P: Plugin>(&mut self) -> Option<Outcome> {
         let now = |kind| match kind {
@@ -146,7 +146,7 @@ impl MockStep {
             .filter(|(kind, _, at_ms)| now(*kind).is_some_and(|now| *at_ms <= now))
             .map(|(kind, name, at_ms)| Timer { index: 0, kind, name: name.to_vec(), at_ms })
             .collect();
-        timers.sort_by_key(|timer| timer.at_ms);
+        timers.sort_by_key(|timer| (timer.kind, timer.at_ms));
         (!timers.is_empty()).then(|| self.step::<P>(Vec::new(), due(timers)))
     }
 

@@ -176,13 +176,18 @@ impl Trial {
     /// Lets time pass, and timers fire when they are due.
     async fn wait(&mut self, until: Timestamp, steps: &mut Vec<Step>) -> anyhow::Result<()> {
         loop {
-            let mut next = None;
+            let mut next: Option<Timestamp> = None;
             for task in self.tasks() {
                 let tables = self.tables();
-                let alarm = Alarm::read(&*tables, task, self.row_of(&tables, task)?.step.next())?;
-                next = next.into_iter().chain(alarm.next(&self.spec, self.now)).min();
+                let row = self.row_of(&tables, task)?;
+                if row.status != TaskStatus::Running {
+                    continue;
+                }
+                let alarm = Alarm::read(&*tables, task, row.step.next())?;
+                let to_come = alarm.next(&self.spec, self.now).filter(|next| *next > self.now);
+                next = next.into_iter().chain(to_come).min();
             }
-            let next: Option<Timestamp> = next.filter(|next: &Timestamp| *next > self.now && *next <= until);
+            let next = next.filter(|next| *next <= until);
             self.now = next.unwrap_or(until.max(self.now));
             self.fire(self.now, steps).await?;
             if next.is_none() {
