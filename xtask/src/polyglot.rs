@@ -4,6 +4,8 @@
 //! there, and runs them beside the plugin in Rust on one topic. The broker is killed while they work. Then the checker
 //! runs every step again, and the three have to have derived the same records, in the same order. The dice beside them
 //! read clocks and throw: the checker would notice if a step that is run again drew otherwise.
+//!
+//! Before that, what `plugin new` makes in the two other languages is built and tried, as its author would.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -69,6 +71,8 @@ impl Polyglot {
         javascript()?;
         python()?;
         let folder = tempfile::Builder::new().prefix("tidemill-polyglot-").tempdir()?;
+        new_project(program, folder.path(), "js", "node_modules", &home("js").join("node_modules"))?;
+        new_project(program, folder.path(), "python", ".venv", &home("python"))?;
         let mut broker = Broker::start(program, folder.path(), &[])?;
         let start = Instant::now();
         let (example, components) = (example(), places::components());
@@ -187,6 +191,36 @@ fn python() -> anyhow::Result<()> {
         run(componentize.arg("--output").arg(component(source, "python")))?;
         made(&component(source, "python"), start)?;
     }
+    Ok(())
+}
+
+/// Makes a project, builds it, and has the component derive what its tests say. What building would install is here already.
+fn new_project(
+    program: &Path,
+    folder: &Path,
+    language: &str,
+    needs: &str,
+    installed: &Path,
+) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let project = folder.join(language);
+    let tidemill = |arguments: &[&str]| {
+        let mut command = Command::new(program);
+        run(command
+            .env("TIDEMILL_HOME", folder)
+            .arg("plugin")
+            .args(arguments)
+            .arg(&project)
+            .stdout(Stdio::null()))
+    };
+    tidemill(&["new", "greeter", "--lang", language, "--folder"])?;
+    std::os::unix::fs::symlink(installed, project.join(needs))?;
+    tidemill(&["build"])?;
+    tidemill(&["test"])?;
+    println!(
+        "    a new project in {language}: made, built and tried in {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 

@@ -7,21 +7,22 @@ mod inspect;
 mod lifecycle;
 mod logs;
 mod new;
+mod project;
 mod state;
 mod test;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tidemill_core::limits;
 use tidemill_core::manifest::Manifest;
 use tidemill_host::components;
-use tidemill_plugin_build::{Order, Toolchain};
 
+use self::project::Project;
 use super::topic::text;
 use super::verify;
 use crate::admin_api::{AdminApi, part};
@@ -35,7 +36,10 @@ const LOG_LINES_SHOWN: usize = 5;
 /// Make, build, test, deploy, check and look after plugins.
 #[derive(Debug, Subcommand)]
 pub enum Plugin {
-    /// Build the Rust plugins of a folder to components.
+    /// Build the plugins of a folder to components.
+    ///
+    /// In Rust (Cargo.toml) all that the crate or workspace has; in JavaScript (package.json) or Python (requirements.txt) the
+    /// one that its plugin.toml names, with what it needs installed into the folder first.
     #[command(after_help = "Example:\n  tidemill plugin build plugins --components target/components")]
     Build(Build),
     /// Deploy a plugin; returns when every task of it runs.
@@ -57,13 +61,25 @@ pub enum Plugin {
     Author(author::Author),
 }
 
+/// Reads a manifest, and checks it.
+fn manifest_of(path: &Path) -> anyhow::Result<Manifest> {
+    let shown = || path.display().to_string();
+    let text = fs::read_to_string(path).with_context(shown)?;
+    let (bytes, most) = (text.len(), limits::MANIFEST_BYTES_MAX);
+    ensure!(bytes <= most, "{}: {bytes} bytes, and a manifest has at most {most}", shown());
+    let manifest: Manifest = toml::from_str(&text).with_context(shown)?;
+    let errors: Vec<_> = manifest.check().iter().map(ToString::to_string).collect();
+    ensure!(errors.is_empty(), "{}: {}", shown(), errors.join("; "));
+    Ok(manifest)
+}
+
 /// What to build.
 #[derive(Debug, Args)]
 pub struct Build {
-    /// The folder of a crate or of a workspace of crates.
+    /// The folder of a crate, of a workspace of crates, or of a project in another language.
     #[arg(default_value = ".")]
     folder: PathBuf,
-    /// Where the components go; into `components` of the folder when left out.
+    /// Where components of Rust go; into `components` of the folder when left out.
     #[arg(long, value_name = "FOLDER")]
     components: Option<PathBuf>,
 }
@@ -98,22 +114,7 @@ impl FromFiles {
     pub fn read(path: &Path, folder: Option<&Path>) -> Result<FromFiles, Failure> {
         let path = if path.is_dir() { path.join("plugin.toml") } else { path.to_owned() };
         let shown = || path.display().to_string();
-        let text = fs::read_to_string(&path).with_context(shown)?;
-        if text.len() > limits::MANIFEST_BYTES_MAX {
-            return Err(anyhow!(
-                "{}: {} bytes, and a manifest has at most {}",
-                shown(),
-                text.len(),
-                limits::MANIFEST_BYTES_MAX
-            )
-            .into());
-        }
-        let mut manifest: Manifest = toml::from_str(&text).with_context(shown)?;
-        let errors = manifest.check();
-        if !errors.is_empty() {
-            let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
-            return Err(anyhow!("{}: {}", shown(), all.join("; ")).into());
-        }
+        let mut manifest = manifest_of(&path)?;
         let beside = path.parent().unwrap_or(Path::new(".")).join(&manifest.component);
         let file = Path::new(&manifest.component).file_name().unwrap_or_default();
         let elsewhere = folder.map(|folder| folder.join(file));
@@ -183,7 +184,7 @@ impl Plugin {
                     Format::Table => {
                         let what = if deployed["changed"] == true { "deployed" } else { "unchanged" };
                         let (name, generation) = (text(&deployed["name"]), text(&deployed["generation"]));
-                        println!(
+                        say!(
                             "{what} {name}, generation {generation}, {} tasks run",
                             text(&deployed["running"])
                         );
@@ -201,20 +202,15 @@ impl Plugin {
 
 impl Build {
     fn run(self, format: Format) -> Result<(), Failure> {
-        let toolchain =
-            Toolchain::find(&self.folder, &mut |doing| eprintln!("{doing}")).map_err(anyhow::Error::new)?;
-        eprintln!("building with {}", toolchain.describe());
-        let components = self.components.unwrap_or_else(|| self.folder.join("components"));
-        let order = Order { folder: self.folder, target_dir: None, components };
-        let built = tidemill_plugin_build::build(&order, &toolchain).map_err(anyhow::Error::new)?;
-        for component in built {
-            let path = order.components.join(format!("{}.wasm", component.name));
+        for component in Project::find(&self.folder)?.build(self.components.as_deref())? {
             match format {
                 Format::Json => output::json(&json!({
-                    "name": component.name, "path": path, "bytes": component.bytes, "changed": component.changed,
-                    "imports": component.imports,
+                    "name": component.name, "path": component.file, "bytes": component.bytes,
+                    "changed": component.changed, "imports": component.imports,
                 }))?,
-                Format::Table => println!("{} ({} KiB)", path.display(), component.bytes.div_ceil(1024)),
+                Format::Table => {
+                    say!("{} ({} KiB)", component.file.display(), component.bytes.div_ceil(1024));
+                }
             }
         }
         Ok(())
@@ -265,13 +261,13 @@ async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Fail
     if format == Format::Json {
         return Ok(output::json(&plugin)?);
     }
-    println!("{name}, generation {}, component {}", text(&plugin["generation"]), text(&plugin["digest"]));
+    say!("{name}, generation {}, component {}", text(&plugin["generation"]), text(&plugin["digest"]));
     for bundle in plugin["deployment"]["manifest"]["bundle"].as_array().into_iter().flatten() {
-        println!("files at {}: bundle {}", text(&bundle["mount"]), text(&bundle["digest"]));
+        say!("files at {}: bundle {}", text(&bundle["mount"]), text(&bundle["digest"]));
     }
-    println!("dead letters go to {}", text(&plugin["dead-letter"]));
+    say!("dead letters go to {}", text(&plugin["dead-letter"]));
     if plugin["paused"] == true {
-        println!("paused: its tasks take no steps until `tidemill plugin resume {name}`");
+        say!("paused: its tasks take no steps until `tidemill plugin resume {name}`");
     }
     let tasks = plugin["state"].as_array().cloned().unwrap_or_default();
     let row = |task: &Value| {
@@ -287,34 +283,34 @@ async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Fail
         let (number, why) = (text(&task["partition"]), text(&task["why"]));
         match task["phase"].as_str() {
             Some("retrying") => {
-                println!(
+                say!(
                     "\ntask {number} waits before an event that failed {} times: {why}",
                     text(&task["attempts"])
                 );
             }
             Some("stopped" | "paused") if task["removed-records"].as_u64() > Some(0) => {
-                println!("\ntask {number} is behind: {why}")
+                say!("\ntask {number} is behind: {why}")
             }
-            Some("stopped") => println!("\ntask {number} stopped before an event that failed: {why}"),
+            Some("stopped") => say!("\ntask {number} stopped before an event that failed: {why}"),
             _ => {}
         }
         match task["passed-over-records"].as_u64() {
             None | Some(0) => {}
-            Some(records) => println!(
+            Some(records) => say!(
                 "\ntask {number} passed over {records} records that were removed before it consumed them"
             ),
         }
         for expiring in task["expiring"].as_array().into_iter().flatten() {
-            println!("\ntask {number} is about to lose records: {}", text(&expiring["why"]));
+            say!("\ntask {number} is about to lose records: {}", text(&expiring["why"]));
         }
         if let Some(cause) = task["stalled"]["cause"].as_str() {
-            println!("\ntask {number} is stalled: {cause}");
+            say!("\ntask {number} is stalled: {cause}");
         }
         let failure = &task["last-failure"];
         if !failure.is_null() {
-            println!("\ntask {} last failed: {}", text(&task["partition"]), text(&failure["reason"]));
+            say!("\ntask {} last failed: {}", text(&task["partition"]), text(&failure["reason"]));
             for function in failure["backtrace"].as_array().into_iter().flatten() {
-                println!("  at {}", text(function));
+                say!("  at {}", text(function));
             }
         }
     }
@@ -322,7 +318,7 @@ async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Fail
     let log: Value = api.get(&path).await?;
     for line in log["lines"].as_array().into_iter().flatten() {
         let (task, message) = (text(&line["task"]), output::shown(&text(&line["message"])));
-        println!("task {task} log: {} {message}", text(&line["level"]));
+        say!("task {task} log: {} {message}", text(&line["level"]));
     }
     Ok(())
 }

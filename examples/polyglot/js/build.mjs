@@ -4,7 +4,8 @@
 // the step's own.
 
 import { componentize } from '@bytecodealliance/componentize-js';
-import { writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 
 const [sourcePath, witPath, target] = process.argv.slice(2);
 const { component } = await componentize({
@@ -13,4 +14,5 @@ const { component } = await componentize({
   worldName: 'plugin',
   disableFeatures: ['http', 'fetch-event'],
 });
+await mkdir(dirname(target), { recursive: true });
 await writeFile(target, component);

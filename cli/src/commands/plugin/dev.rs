@@ -1,7 +1,7 @@
 //! `plugin dev`: build and deploy again whenever the folder changes.
 //!
 //! It looks at the files' times and lengths, a few times a second, and asks nothing of the operating system that not
-//! every file system can tell. What a build itself writes (`target`, `components`, `Cargo.lock`) is not looked at.
+//! every file system can tell. What a build itself writes is not looked at.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,10 +13,10 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 use tidemill_core::manifest::Manifest;
-use tidemill_plugin_build::{Order, Toolchain};
 
 use super::super::topic::text;
 use super::FromFiles;
+use super::project::Project;
 use crate::admin_api::AdminApi;
 use crate::exit::Failure;
 use crate::output::{self, Format};
@@ -24,7 +24,8 @@ use crate::output::{self, Format};
 /// How often the folder is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 /// Folders and files that are not looked at: what builds write, and what begins with a dot.
-const NOT_WATCHED: [&str; 3] = ["target", "components", "Cargo.lock"];
+const NOT_WATCHED: [&str; 6] =
+    ["target", "components", "Cargo.lock", "node_modules", "package-lock.json", "__pycache__"];
 /// The most files that are looked at: more would be somebody's whole home.
 const FILES_MAX: usize = 10_000;
 
@@ -36,7 +37,7 @@ const FILES_MAX: usize = 10_000;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidemill plugin dev greeter")]
 pub struct Dev {
-    /// The folder with the plugin's crate and its `plugin.toml`.
+    /// The folder with the plugin's sources and its `plugin.toml`.
     #[arg(default_value = ".")]
     folder: PathBuf,
 }
@@ -50,20 +51,18 @@ impl Dev {
     /// # Errors
     /// [`Failure`] when there is no folder, no toolchain, or no broker from the start.
     pub async fn run(self, api: &AdminApi, format: Format) -> Result<(), Failure> {
-        let toolchain =
-            Toolchain::find(&self.folder, &mut |doing| eprintln!("{doing}")).map_err(anyhow::Error::new)?;
-        eprintln!("building with {}", toolchain.describe());
+        let project = Project::find(&self.folder)?;
         // Whether there is a broker is better known before the first build than after it.
         api.get::<Value>("/v1/cluster").await?;
         loop {
             // As it was before the build: what is changed meanwhile is built next.
             let seen = look(&self.folder)?;
-            match self.once(api, &toolchain).await {
+            match self.once(api, &project).await {
                 Ok(round) => round.print(format)?,
                 Err(failure) => failure.print(format),
             }
             if format == Format::Table {
-                println!("waiting for a change of {}", self.folder.display());
+                say!("waiting for a change of {}", self.folder.display());
             }
             while look(&self.folder)? == seen {
                 tokio::time::sleep(LOOK).await;
@@ -71,13 +70,11 @@ impl Dev {
         }
     }
 
-    async fn once(&self, api: &AdminApi, toolchain: &Toolchain) -> Result<Round, Failure> {
+    async fn once(&self, api: &AdminApi, project: &Project) -> Result<Round, Failure> {
         let start = Instant::now();
-        let components = self.folder.join("components");
-        let order = Order { folder: self.folder.clone(), target_dir: None, components: components.clone() };
-        tidemill_plugin_build::build(&order, toolchain).map_err(anyhow::Error::new)?;
+        project.build(None)?;
         let built = start.elapsed();
-        let plugin = FromFiles::read(&self.folder, Some(&components))?;
+        let plugin = FromFiles::read(&self.folder, Some(&self.folder.join("components")))?;
         let made = make_topics(api, &plugin.manifest).await?;
         let deployed = plugin.deploy(api).await?;
         Ok(Round { built, took: start.elapsed(), made, deployed })
@@ -102,10 +99,10 @@ impl Round {
                 "took-ms": millis(*took),
             }))?,
             Format::Table => {
-                made.iter().for_each(|topic| println!("made topic {topic}, with one partition"));
+                made.iter().for_each(|topic| say!("made topic {topic}, with one partition"));
                 let what = if deployed["changed"] == true { "deployed" } else { "unchanged" };
                 let (name, generation) = (text(&deployed["name"]), text(&deployed["generation"]));
-                println!(
+                say!(
                     "{what} {name}, generation {generation}, {} tasks run: built in {:.1} s, deployed {:.1} s later",
                     text(&deployed["running"]),
                     built.as_secs_f64(),
@@ -183,7 +180,14 @@ mod tests {
         write("plugin.toml", "");
         let before = look(temp.path()).unwrap();
         assert_eq!(before.len(), 2);
-        for name in ["target/release/x", "components/x.wasm", "Cargo.lock", ".git/HEAD", "src/.lib.rs.swp"] {
+        for name in [
+            "target/release/x",
+            "components/x.wasm",
+            "Cargo.lock",
+            "node_modules/a/b.js",
+            ".git/HEAD",
+            "src/.lib.rs.swp",
+        ] {
             write(name, "x");
         }
         assert_eq!(look(temp.path()).unwrap(), before);

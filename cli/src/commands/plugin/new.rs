@@ -89,9 +89,9 @@ impl New {
                 output::json(&json!({ "name": self.name, "folder": folder, "files": files.len() }))?
             }
             Format::Table => {
-                println!("made {}; go on with", folder.display());
-                println!("  cd {} && {}", folder.display(), language.next);
-                println!("and read its README.md");
+                say!("made {}; go on with", folder.display());
+                say!("  cd {} && {}", folder.display(), language.next);
+                say!("and read its README.md");
             }
         }
         Ok(())

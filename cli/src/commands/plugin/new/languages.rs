@@ -44,7 +44,7 @@ pub(super) const LANGUAGES: [Language; 3] = [
             (".gitignore", include_str!("../../../../templates/js/gitignore")),
         ],
         has_sdk: false,
-        next: "npm install && npm run build && tidemill plugin test",
+        next: "tidemill plugin build && tidemill plugin test",
     },
     Language {
         name: "python",
@@ -58,7 +58,7 @@ pub(super) const LANGUAGES: [Language; 3] = [
             (".gitignore", include_str!("../../../../templates/python/gitignore")),
         ],
         has_sdk: false,
-        next: "python3 -m venv .venv && .venv/bin/pip install --requirement requirements.txt",
+        next: "tidemill plugin build && tidemill plugin test",
     },
 ];
 
