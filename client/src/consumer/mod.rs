@@ -318,6 +318,10 @@ impl Consumer {
             Start::Time(ms) => Some(Moment::Time(*ms)),
             Start::End | Start::Offset(_) => None,
         };
+        // Where there is no record of that time yet, the end is what it was before it was looked for one.
+        let late = starts.iter().filter(|(_, start)| matches!(start, Start::Time(_)));
+        let late: Vec<_> = late.map(|(place, _)| (place.clone(), Moment::End)).collect();
+        let mut late = self.core.find_offsets(&late).await.into_iter();
         // The ends are asked for after everything else: so no start lies behind its end.
         let asked = starts.iter().filter_map(|(place, start)| Some((place.clone(), moment(start)?)));
         let found = self.core.find_offsets(&asked.collect::<Vec<_>>()).await;
@@ -330,6 +334,10 @@ impl Consumer {
             let offset = match (start, moment(start)) {
                 (Start::Offset(offset), _) => *offset,
                 (_, None) => end,
+                (Start::Time(_), Some(_)) => {
+                    let before = late.next().unwrap_or(Found::Ok(None))?.unwrap_or_default();
+                    found.next().unwrap_or(Found::Ok(None))?.unwrap_or(before)
+                }
                 (_, Some(_)) => found.next().unwrap_or(Found::Ok(None))?.unwrap_or(end),
             };
             begun.push((place.clone(), offset, end));

@@ -244,7 +244,10 @@ impl Shared {
     pub fn remove(&self, is_meant: impl Fn(&Place) -> bool) {
         let mut state = self.lock();
         state.drop_chunks(|chunk| is_meant(&chunk.place));
+        let removed: Vec<Place> = state.cursors.keys().filter(|place| is_meant(place)).cloned().collect();
         state.cursors.retain(|place, _| !is_meant(place));
+        // Nothing that was found out of one is left for who reads it next.
+        state.interrupted.extend(removed);
         drop(state);
         self.changed.notify_one();
     }

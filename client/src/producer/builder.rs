@@ -118,9 +118,14 @@ impl ProducerBuilder {
     /// Makes the producer, and gets it its id.
     ///
     /// # Errors
-    /// When no broker gives one.
+    /// When no broker gives one, or records would linger for longer than they live.
     pub async fn build(self) -> Result<Producer, Error> {
         let ProducerBuilder { core, settings, partitioner } = self;
+        let (linger, deadline) = (settings.gathering.linger, settings.gathering.lifetime);
+        if linger >= deadline {
+            let why = format!("records that linger for {linger:?} are never sent within {deadline:?}");
+            return Err(Error::impossible(why));
+        }
         let identity = match settings.acks {
             Acks::All => Some(identity::obtain(&core).await?),
             Acks::None => None,
