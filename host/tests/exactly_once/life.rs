@@ -180,7 +180,9 @@ impl Life {
         }
         match (cut, lived, faults.first()) {
             // These are what they are, in darkness, too.
-            (_, Some(Err(broken @ (Broken::Refused(_) | Broken::Lost(_)))), _) => Err(broken),
+            (_, Some(Err(broken @ (Broken::Refused(_) | Broken::Lost(_) | Broken::Vanished(_)))), _) => {
+                Err(broken)
+            }
             (Some(cut), _, _) => Ok(End::Cut(cut)),
             (None, _, Some(fault)) => Err(Broken::Fault(fault.to_string())),
             (None, Some(lived), None) => Ok(End::Rest(lived?, disk)),

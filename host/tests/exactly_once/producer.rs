@@ -198,7 +198,7 @@ impl Lane {
 }
 
 /// Whether a broker says this of a request on which another try may do better, as it does when its disk is gone.
-fn is_passing(code: i16) -> bool {
+pub fn is_passing(code: i16) -> bool {
     ErrorCode(code).is_retriable()
 }
 
@@ -212,7 +212,7 @@ fn request(partition: usize, batch: Bytes) -> Request {
 }
 
 /// Begins a request; what is returned waits for its answer.
-async fn ask(broker: &Broker, version: i16, request: Request) -> BoxFuture<Response> {
+pub async fn ask(broker: &Broker, version: i16, request: Request) -> BoxFuture<Response> {
     let key = request.spoken().key;
     let envelope = Envelope { key, version, correlation_id: 1, client_id: None };
     let frame = encode_request(&envelope, &request).unwrap();

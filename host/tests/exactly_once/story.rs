@@ -2,9 +2,11 @@
 //! exactly once.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use tidemill_checker::Report;
 use tidemill_core::catalog::{self, DEFAULT_TENANT};
 use tidemill_core::fault::Fault;
@@ -23,6 +25,7 @@ use crate::life::{End, Life, Moment};
 use crate::picky;
 use crate::producer::Producer;
 use crate::proof::Kept;
+use crate::reader::Reader;
 use crate::traces;
 
 /// Shards, at most; at least there are two, so that batches must cross.
@@ -66,6 +69,8 @@ pub struct Ending {
     pub report: Report,
     /// Dead letters that were given to their plugin again, and those of them that it gave up again.
     pub redriven: (usize, usize),
+    /// Batches that the consumer was shown.
+    pub shown: usize,
     /// What the broker kept.
     pub kept: Kept,
 }
@@ -76,6 +81,9 @@ pub enum Broken {
     /// What was acknowledged is not there.
     #[error("acknowledged and lost: {0}")]
     Lost(String),
+    /// What a consumer was shown is not there, or is something else.
+    #[error("shown and gone: {0}")]
+    Vanished(String),
     /// A request was answered as it never should be: its data, or what came before, is not where it was.
     #[error("answered wrongly: {0}")]
     Refused(String),
@@ -108,6 +116,7 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
     let shards = chance.between(2, SHARDS_MAX + 1) as u16;
     transcript.push(format!("seed {seed}: {} orders from order {first} on, {shards} shards", plot.orders));
     let (mut disk, mut producer, mut rest) = (SimDisk::new(), Producer::default(), orders);
+    let (mut reader, lots) = (Reader::default(), chance.fork());
     let (mut cuts, mut all_cuts) = (0, 0);
     loop {
         let options =
@@ -129,9 +138,10 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
             let broker = life.open().await?;
             confesses_nothing(&broker)?;
             chain().deploy(&broker).await?;
+            reader.finds_all(&broker).await?;
             remembers(&broker, &producer)?;
             producer.begin(&broker).await?;
-            producer.flush(&broker).await?;
+            flush(&mut producer, &mut reader, &broker, life, &lots).await?;
             let until = rest.len() - burst;
             let parts = chance.between(1, PARTS_MAX + 1) as usize;
             while rest.len() > until {
@@ -142,21 +152,18 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
                 if plot.planted.is_none() && chance.happens(DISTURBED_PER_MILLE) {
                     transcript.push(chain().disturb(&broker, life, &chance).await?);
                 }
-                producer.flush(&broker).await?;
+                flush(&mut producer, &mut reader, &broker, life, &lots).await?;
                 if chance.happens(200) {
                     life.pause(Duration::from_millis(chance.between(0, PAUSE_MS_MAX))).await;
                 }
             }
-            while !rests(&broker)? {
-                life.pause(LOOK).await;
-            }
+            rest_of(&broker, life, &mut reader).await?;
             if !is_last {
                 return Ok(None);
             }
             picky::finish(&broker).await?;
-            while !rests(&broker)? {
-                life.pause(LOOK).await;
-            }
+            rest_of(&broker, life, &mut reader).await?;
+            reader.finds_all(&broker).await?;
             let kept = Kept::of(&broker)?;
             traces::hold(&broker, &kept).await?;
             Ok(Some(kept))
@@ -181,10 +188,34 @@ pub async fn tell(seed: u64, plot: Plot, transcript: &mut Vec<String>) -> Result
                 let report = kept.prove(orders, &producer).await?;
                 let redriven = kept.redriven();
                 transcript.push(format!("{:016x}: {report}, redriven {redriven:?}", kept.digest()));
-                return Ok(Ending { cuts, all_cuts, report, redriven, kept });
+                let shown = reader.batches();
+                return Ok(Ending { cuts, all_cuts, report, redriven, shown, kept });
             }
         }
     }
+}
+
+/// Has the producer send what it holds, while the consumer reads.
+async fn flush(
+    producer: &mut Producer,
+    reader: &mut Reader,
+    broker: &Broker,
+    life: &Life,
+    chance: &SimChance,
+) -> Result<(), Broken> {
+    match select(pin!(producer.flush(broker)), pin!(reader.watch(broker, life, chance))).await {
+        Either::Left((flushed, _)) => flushed,
+        Either::Right((broken, _)) => Err(broken),
+    }
+}
+
+/// Waits until all is done, while the consumer reads.
+async fn rest_of(broker: &Broker, life: &Life, reader: &mut Reader) -> Result<(), Broken> {
+    while !rests(broker)? {
+        reader.read(broker).await?;
+        life.pause(LOOK).await;
+    }
+    Ok(())
 }
 
 /// When the power is cut in a life. A cut while the broker opens does not count: no steps are in flight then.

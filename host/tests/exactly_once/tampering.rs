@@ -17,7 +17,7 @@ use tidemill_core::shard::control::{self, Control};
 use tidemill_core::shard::{ship, step};
 use tidemill_protocol::batch::{self, BatchBuilder, BatchHeader, BatchLimits, Record};
 use tidemill_protocol::codec::Codec;
-use tidemill_protocol::ids::{Offset, TopicPartition};
+use tidemill_protocol::ids::{Offset, ProducerId, TopicPartition};
 use tidemill_protocol::primitive::Writer;
 
 use crate::chain::chain;
@@ -133,7 +133,9 @@ fn site_of(history: &History, class: Class, is_last: bool) -> Site {
     let fits = |(_, of, placed): &&(Site, Class, PlacedBatch)| {
         let header = header(placed);
         let is_end = end(placed.at) == Some(header.next_offset());
-        *of == class && header.record_count > 1 && (class == Class::Sent || is_end == is_last)
+        // A plugin's log is written by a producer without an id, and nobody reads it here.
+        let is_read = class != Class::Produced || header.producer_id != ProducerId::NONE;
+        *of == class && is_read && header.record_count > 1 && (class == Class::Sent || is_end == is_last)
     };
     sites.iter().find(fits).unwrap_or_else(|| panic!("no {class:?} batch, last: {is_last}")).0
 }
