@@ -12,7 +12,7 @@ use crate::stage::{PARTITION, RECORD_BYTES, Stage};
 use crate::times::{Stretch, Times};
 
 /// Batches of 1,000 that are stored for each second that is to be measured.
-const STORED_BATCHES_PER_SECOND: u64 = 120;
+const STORED_BATCHES_PER_SECOND: u64 = 300;
 /// How long the whole input may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How often one looks.

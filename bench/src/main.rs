@@ -42,6 +42,10 @@ use effort::Watch;
 use row::Row;
 use stage::Stage;
 
+/// The broker's: what peers of the bare rates allocate, they allocate as it does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How fast a broker is, beside what quinn, redb and wasmtime alone do. `cargo xtask bench` starts it.
 #[derive(Parser)]
 #[command(name = "tidemill-bench", args_conflicts_with_subcommands = true)]
