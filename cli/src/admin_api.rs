@@ -139,6 +139,7 @@ impl AdminApi {
         let unreachable = |error: anyhow::Error| {
             Failure::Unreachable(error.context(format!("the admin API at {}", self.address)))
         };
+        let is_asking = method == Method::GET;
         let connecting = async {
             let connection = TcpStream::connect(&self.address).await?;
             let name = ServerName::try_from(SERVER_NAME)?;
@@ -161,8 +162,16 @@ impl AdminApi {
             let body = Limited::new(body, limit).collect().await.map_err(|error| anyhow!(error))?.to_bytes();
             Ok(Answer { status: head.status, headers: head.headers, body })
         };
+        // What was to change something may be done: to try again is not for a script to decide.
+        let unanswered = |error: anyhow::Error| match is_asking {
+            true => unreachable(error),
+            false => Failure::Refused(error.context(format!(
+                "the admin API at {}: whether it was done is not known; look before you try again",
+                self.address
+            ))),
+        };
         let asked = tokio::time::timeout(ANSWER, asking).await;
-        asked.map_err(|_| unreachable(anyhow!("no answer")))?.map_err(unreachable)
+        asked.map_err(|_| unanswered(anyhow!("no answer")))?.map_err(unanswered)
     }
 }
 

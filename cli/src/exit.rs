@@ -1,5 +1,6 @@
 //! How the command ends: a status that a script can trust.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use crate::output::Format;
@@ -15,6 +16,8 @@ pub enum Failure {
     Fault(anyhow::Error),
     /// The configuration or a context is wrong.
     Configuration(anyhow::Error),
+    /// Whoever read what was printed has enough, as `head` has: nothing is wrong.
+    Closed(anyhow::Error),
 }
 
 impl Failure {
@@ -23,8 +26,10 @@ impl Failure {
         ExitCode::from(self.number())
     }
 
-    fn number(&self) -> u8 {
+    /// The exit status, as a number.
+    pub fn number(&self) -> u8 {
         match self {
+            Failure::Closed(_) => 0,
             Failure::Refused(_) => 1,
             Failure::Unreachable(_) => 3,
             Failure::Fault(_) => 70,
@@ -37,13 +42,17 @@ impl Failure {
             Failure::Refused(error)
             | Failure::Unreachable(error)
             | Failure::Fault(error)
-            | Failure::Configuration(error) => error,
+            | Failure::Configuration(error)
+            | Failure::Closed(error) => error,
         }
     }
 
     /// Says why, on standard error.
     pub fn print(&self, format: Format) {
         let text = self.to_string();
+        if matches!(self, Failure::Closed(_)) {
+            return;
+        }
         match format {
             Format::Table => eprintln!("tidemill: {text}"),
             Format::Json => eprintln!("{}", serde_json::json!({ "error": text, "status": self.number() })),
@@ -64,9 +73,13 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// Of the terminal or a pipe, most often.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        Failure::Refused(error.into())
+        match error.kind() {
+            ErrorKind::BrokenPipe => Failure::Closed(error.into()),
+            _ => Failure::Refused(error.into()),
+        }
     }
 }
 

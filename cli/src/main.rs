@@ -8,6 +8,11 @@
     reason = "the command is the shell: it has files, clocks and a terminal"
 )]
 
+/// Prints a line for people: as `println`, but whoever reads no more, as `head` does, ends the command, and no panic does.
+macro_rules! say {
+    ($($words:tt)*) => { $crate::output::line(format_args!($($words)*)) };
+}
+
 mod admin_api;
 mod ask;
 mod commands;

@@ -1,8 +1,11 @@
 //! Printing: tables for people, JSON for programs.
 
+use std::fmt::Arguments;
 use std::io::{self, Write};
 
 use serde::Serialize;
+
+use crate::exit::Failure;
 
 /// A form of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -11,6 +14,15 @@ pub enum Format {
     Table,
     /// For programs: one document, or one object a line where there may be many.
     Json,
+}
+
+/// Prints a line. Where nobody reads any more, or nothing can be written, the command ends.
+pub fn line(words: Arguments<'_>) {
+    if let Err(error) = writeln!(io::stdout().lock(), "{words}") {
+        let failure = Failure::from(error);
+        failure.print(Format::Table);
+        std::process::exit(failure.number().into());
+    }
 }
 
 /// Prints one value as JSON on a line of its own.

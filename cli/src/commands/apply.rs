@@ -4,6 +4,7 @@
 //! manifests that lie elsewhere. A folder is read with all folders in it. Topics come first, then plugins, each in the
 //! order in which they were read: the broker does not care about their order.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -77,18 +78,24 @@ impl Apply {
         }
         let api = AdminApi::new(&Contexts::find(context)?)?;
         let mut changes = 0;
+        let mut missing = BTreeSet::new();
         for topic in &wanted.topics {
             let change = apply_topic(&api, topic, self.dry_run).await?;
+            if self.dry_run && matches!(change, Change::Created(_)) {
+                missing.insert(topic.name.as_str());
+            }
             changes += say("topic", &topic.name, change, format)?;
         }
         for plugin in &wanted.plugins {
-            let change = apply_plugin(&api, plugin, self.dry_run).await?;
+            let reads = plugin.manifest.subscribe.iter().map(|subscription| &subscription.topic);
+            let waits = reads.chain(&plugin.manifest.publish).any(|topic| missing.contains(topic.as_str()));
+            let change = apply_plugin(&api, plugin, self.dry_run, waits).await?;
             changes += say("plugin", &plugin.manifest.name, change, format)?;
         }
         let (topics, plugins) = (wanted.topics.len(), wanted.plugins.len());
         if format == Format::Table {
             let would = if self.dry_run { "would change" } else { "changed" };
-            println!("{topics} topics and {plugins} plugins: {changes} {would}");
+            say!("{topics} topics and {plugins} plugins: {changes} {would}");
         }
         Ok(())
     }
@@ -156,12 +163,14 @@ async fn apply_topic(api: &AdminApi, topic: &Topic, dry: bool) -> Result<Change,
     Ok(Change::Created(api.post(path, topic).await?))
 }
 
-async fn apply_plugin(api: &AdminApi, plugin: &FromFiles, dry: bool) -> Result<Change, Failure> {
+/// Deploys a plugin; `waits` says that it needs topics which only a run that is not dry makes.
+async fn apply_plugin(api: &AdminApi, plugin: &FromFiles, dry: bool, waits: bool) -> Result<Change, Failure> {
     let path = format!("/v1/plugins/{}", part(&plugin.manifest.name));
     let known = api.find::<Value>(&path).await?;
     let deployed = match (dry, &known) {
         // What it reads may be among what the same run would make.
         (true, None) => return Ok(Change::Created(json!({ "component": plugin.manifest.component }))),
+        (true, Some(known)) if waits => return Ok(Change::Updated(json!({ "was": known["generation"] }))),
         (true, Some(_)) => plugin.check(api).await?,
         (false, _) => plugin.deploy(api).await?,
     };
@@ -182,8 +191,8 @@ fn say(kind: &str, name: &str, change: Change, format: Format) -> Result<usize, 
     };
     match format {
         Format::Json => output::json(&json!({ "kind": kind, "name": name, "change": what }))?,
-        Format::Table if sign == "~" => println!("{sign} {kind} {name} {detail}"),
-        Format::Table => println!("{sign} {kind} {name}"),
+        Format::Table if sign == "~" => say!("{sign} {kind} {name} {detail}"),
+        Format::Table => say!("{sign} {kind} {name}"),
     }
     Ok(usize::from(sign != "="))
 }

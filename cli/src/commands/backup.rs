@@ -151,7 +151,7 @@ impl Create {
         }
         match format {
             Format::Json => output::json(&backup)?,
-            Format::Table => println!(
+            Format::Table => say!(
                 "backup {} in {}: {} files, {}, of which {} are new; nobody waited, the cut took {} µs",
                 name.as_str().unwrap_or_default(),
                 to.display(),
@@ -249,7 +249,7 @@ fn verify(place: &Place, name: Option<String>, format: Format) -> Result<(), Fai
                 &shown.iter().map(row).collect::<Vec<_>>(),
             )?;
             for why in shown.iter().flat_map(|backup| backup["damage"].as_array()).flatten() {
-                println!("{}", output::shown(why.as_str().unwrap_or_default()));
+                say!("{}", output::shown(why.as_str().unwrap_or_default()));
             }
         }
     }
@@ -270,7 +270,7 @@ impl Restore {
                 "cluster": manifest.cluster,
                 "folder": to,
             }))?,
-            Format::Table => println!(
+            Format::Table => say!(
                 "{} is the broker as of {}; it starts with `tidemill serve --data {}`, and never beside the original",
                 to.display(),
                 time(manifest.taken_at_ms),

@@ -41,7 +41,7 @@ impl Certificate {
             shown["certificates"].as_array().into_iter().flatten().map(|row| line(row, now)).collect();
         output::table(&["CERTIFICATE", "ENDS", "DAYS", ""], &rows)?;
         if let Some(why) = shown["trouble"].as_str() {
-            println!("the files hold another, which cannot be shown: {}", output::shown(why));
+            say!("the files hold another, which cannot be shown: {}", output::shown(why));
         }
         Ok(())
     }

@@ -1,12 +1,15 @@
 //! `consume`: records as JSON, one object each.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use data_encoding::BASE64;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use tidemill_client::{Offset, Partition, Start, StoredRecord};
+use tidemill_client::{Offset, Partition, RecordHeader, Start, StoredRecord};
 
 use super::produce::{connect, millis};
 use crate::contexts::Contexts;
@@ -71,11 +74,9 @@ impl Consume {
             };
             let Some(batch) = batch.map_err(|error| anyhow!(error))? else { break };
             for record in batch.records.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
-                let record = stored(&batch.topic, batch.partition, record);
-                if serde_json::to_writer(&mut out, &record).is_err() || writeln!(out).is_err() {
-                    // Whoever reads this has enough.
-                    return Ok(());
-                }
+                serde_json::to_writer(&mut out, &Printed::of(&batch.topic, batch.partition, record))
+                    .map_err(io::Error::from)?;
+                writeln!(out)?;
                 left -= 1;
             }
         }
@@ -120,10 +121,50 @@ pub fn object<'a>(
     object
 }
 
-fn stored(topic: &str, partition: Partition, stored: &StoredRecord) -> Value {
-    let place = Place { topic, partition: partition.0, offset: stored.offset.0 };
-    let headers = stored.headers.iter().map(|header| (header.name.as_str(), header.value.as_deref()));
-    object(&place, stored.timestamp_ms, stored.key.as_deref(), stored.value.as_deref(), headers)
+/// A record that is printed as [`object`] has it, with JSON in it as it was written.
+#[derive(Serialize)]
+struct Printed<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<BTreeMap<&'a str, Value>>,
+    key: Content<'a>,
+    offset: u64,
+    partition: u32,
+    timestamp: i64,
+    topic: &'a str,
+    value: Content<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Content<'a> {
+    Written(&'a RawValue),
+    Read(Value),
+}
+
+impl<'a> Printed<'a> {
+    fn of(topic: &'a str, partition: Partition, stored: &'a StoredRecord) -> Printed<'a> {
+        let header = |header: &'a RecordHeader| {
+            BTreeMap::from([(header.name.as_str(), text(header.value.as_deref()))])
+        };
+        Printed {
+            headers: stored.headers.iter().map(header).collect(),
+            key: content(stored.key.as_deref()),
+            offset: stored.offset.0,
+            partition: partition.0,
+            timestamp: stored.timestamp_ms,
+            topic,
+            value: content(stored.value.as_deref()),
+        }
+    }
+}
+
+/// As [`readable`], with objects and arrays as they were written, unless they would take several lines.
+fn content(bytes: Option<&[u8]>) -> Content<'_> {
+    let is_many = |raw: &RawValue| raw.get().starts_with(['{', '[']);
+    match bytes.and_then(|bytes| serde_json::from_slice::<&RawValue>(bytes).ok()) {
+        Some(raw) if is_many(raw) && !raw.get().contains(['\n', '\r']) => Content::Written(raw),
+        _ => Content::Read(readable(bytes)),
+    }
 }
 
 /// JSON as it is, other text as a string.
@@ -147,6 +188,17 @@ pub fn text(bytes: Option<&[u8]>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_printed_as_it_was_written() {
+        let printed = |bytes: &[u8]| serde_json::to_string(&content(Some(bytes))).unwrap();
+        for written in [r#"{"b":12345678901234567890123,"a":1.0,"b":2}"#, "[1e400, 2]"] {
+            assert_eq!(printed(written.as_bytes()), written);
+        }
+        assert_eq!(printed(b"{\n \"b\": 1,\n \"a\": 2\n}"), r#"{"a":2,"b":1}"#);
+        assert_eq!(printed(b"12345678901234567890123"), r#""12345678901234567890123""#);
+        assert_eq!(printed(b"{half"), r#""{half""#);
+    }
 
     #[test]
     fn what_is_json_or_text_is_shown_as_that() {

@@ -141,11 +141,11 @@ async fn list(api: &AdminApi, plugin: Option<String>, format: Format) -> Result<
             ("failed-again", "failed again"),
         ];
         for (name, words) in counts.iter().filter(|(name, _)| letters[*name] != 0) {
-            println!("{}: {} {words}", text(&letters["plugin"]), text(&letters[*name]));
+            say!("{}: {} {words}", text(&letters["plugin"]), text(&letters[*name]));
         }
     }
     for letters in all.iter().filter(|letters| letters["is-complete"] == false) {
-        println!("{} has more than were looked at", text(&letters["plugin"]));
+        say!("{} has more than were looked at", text(&letters["plugin"]));
     }
     Ok(())
 }
@@ -160,19 +160,19 @@ async fn show(
     if format == Format::Json {
         return Ok(output::json(&letter)?);
     }
-    println!("dead letter {partition}/{offset} of {plugin}, {}", text(&letter["fate"]));
+    say!("dead letter {partition}/{offset} of {plugin}, {}", text(&letter["fate"]));
     for (name, fact) in letter["facts"].as_object().context("a letter without facts")? {
-        println!("{name}: {}", output::shown(&text(fact)));
+        say!("{name}: {}", output::shown(&text(fact)));
     }
     let root = &letter["root"];
     if !root.is_null() {
-        println!("root: {}/{}/{}", text(&root["topic"]), text(&root["partition"]), text(&root["offset"]));
+        say!("root: {}/{}/{}", text(&root["topic"]), text(&root["partition"]), text(&root["offset"]));
     }
     for header in letter["headers"].as_array().into_iter().flatten() {
-        println!("header {}: {}", output::shown(&text(&header[0])), content(&header[1]));
+        say!("header {}: {}", output::shown(&text(&header[0])), content(&header[1]));
     }
-    println!("key: {}", content(&letter["key"]));
-    println!("value: {}", content(&letter["value"]));
+    say!("key: {}", content(&letter["key"]));
+    say!("value: {}", content(&letter["value"]));
     Ok(())
 }
 
@@ -194,7 +194,7 @@ impl Discard {
         let done: Value = api.post(&format!("/v1/plugins/{}/dlq/discard", part(plugin)), &document).await?;
         match format {
             Format::Json => output::json(&done)?,
-            Format::Table => println!("discarded {}", text(&done["discarded"])),
+            Format::Table => say!("discarded {}", text(&done["discarded"])),
         }
         if done["discarded"] == 0 { Err(anyhow!("none of them was open").into()) } else { Ok(()) }
     }

@@ -67,10 +67,10 @@ impl Event {
         }
         let records = found["records"].as_array().context("a trace without records")?;
         for line in tree(records, found["asked"].as_u64()) {
-            println!("{line}");
+            say!("{line}");
         }
         if found["is-complete"] == false {
-            println!("there may be more than was asked for: --records and --depth say how much that is");
+            say!("there may be more than was asked for: --records and --depth say how much that is");
         }
         Ok(())
     }

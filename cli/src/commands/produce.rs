@@ -1,15 +1,18 @@
 //! `produce`: records from lines.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use futures_util::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tidemill_client::{Client, Codec, Config, Partition, Record, Tls};
+use tidemill_client::{Client, Codec, Config, Delivery, Partition, Producer, Record, RecordHeader, Tls};
 
 use crate::contexts::{Context, Contexts};
 use crate::exit::Failure;
@@ -18,6 +21,8 @@ use crate::output::{self, Format};
 
 /// How long the last records may take.
 const CLOSE: Duration = Duration::from_secs(60);
+/// Of how long a delay `--rate` may make good.
+const BURST: Duration = Duration::from_millis(100);
 
 /// Produce records from a file or from standard input: each line is a record's value.
 #[derive(Debug, Args)]
@@ -50,7 +55,7 @@ pub struct Produce {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// At most so many records a second.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
 }
 
@@ -69,55 +74,69 @@ impl Produce {
         let producer = client.producer().codec(codec).build().await?;
         producer.prepare(&self.topic).await?;
         let progress = bar(format);
-        let topic: std::sync::Arc<str> = self.topic.as_str().into();
-        let mut failed = None;
         let mut sent = 0;
-        let start = Instant::now();
-        while self.limit.is_none_or(|limit| sent < limit) {
-            if let Some(rate) = self.rate.filter(|rate| *rate > 0) {
-                let due = Duration::from_micros(sent * 1_000_000 / rate);
-                tokio::time::sleep(due.saturating_sub(start.elapsed())).await;
-            }
-            let Some((number, line)) = lines.next_line()? else { break };
-            let mut record = Record::to(topic.clone());
-            record.headers = headers.clone();
-            record.partition = self.partition.map(Partition);
-            self.describe(&line, &mut record).with_context(|| format!("line {number}"))?;
-            let delivery = producer.send(record.value(line)).await;
-            // What is already known to have failed need not be read to the end.
-            if let Some(Err(error)) = delivery.now_or_never() {
-                failed = Some(error);
-                break;
-            }
-            sent += 1;
-            progress.inc(1);
-        }
+        let ended = self.send(&mut lines, &producer, &headers, &mut sent, &progress).await;
+        // What was accepted before a bad line is written all the same.
         let report = producer.close(CLOSE).await;
         progress.finish_and_clear();
         client.close().await;
-        if format == Format::Json {
-            output::json(&json!({
+        let is_written = report.is_clean() && report.unsent_records() == 0;
+        match format {
+            Format::Json => output::json(&json!({
                 "topic": self.topic, "sent": sent, "refused": report.refused, "expired": report.expired,
                 "fatal": report.fatal, "unsent": report.unsent_records(),
-            }))?;
+            }))?,
+            Format::Table if is_written => say!("{sent} records to {}", self.topic),
+            Format::Table => {}
         }
-        if let Some(error) = failed {
-            return Err(Failure::from(error.error().clone()));
-        }
-        if !report.is_clean() || report.unsent_records() > 0 {
+        ended?;
+        if !is_written {
             return Err(anyhow!("not all records were written: {report:?}").into());
-        }
-        if format == Format::Table {
-            println!("{sent} records to {}", self.topic);
         }
         Ok(())
     }
 
-    fn headers(&self) -> Result<Vec<tidemill_client::RecordHeader>, Failure> {
+    /// Sends line after line, until one is not as it should be or is known not to be written; counts them in `sent`.
+    async fn send(
+        &self,
+        lines: &mut Lines,
+        producer: &Producer,
+        headers: &[RecordHeader],
+        sent: &mut u64,
+        progress: &ProgressBar,
+    ) -> Result<(), Failure> {
+        let topic: Arc<str> = self.topic.as_str().into();
+        let mut under_way: VecDeque<Delivery> = VecDeque::new();
+        let mut due = Instant::now();
+        while self.limit.is_none_or(|limit| *sent < limit) {
+            if let Some(rate) = self.rate {
+                tokio::time::sleep(due.saturating_duration_since(Instant::now())).await;
+                // A little is made good of what a pause or a late timer cost, and no more.
+                let earliest = Instant::now().checked_sub(BURST).unwrap_or(due);
+                due = due.max(earliest) + Duration::from_secs(1).div_f64(rate as f64);
+            }
+            let Some((number, line)) = lines.next_line()? else { break };
+            let mut record = Record::to(topic.clone());
+            record.headers = headers.to_vec();
+            record.partition = self.partition.map(Partition);
+            self.describe(&line, &mut record).with_context(|| format!("line {number}"))?;
+            under_way.push_back(producer.send(record.value(line)).await);
+            // What is already known to have failed need not be read to the end.
+            while let Some(ended) = under_way.front_mut().and_then(FutureExt::now_or_never) {
+                ended.map_err(|error| Failure::from(error.error().clone()))?;
+                under_way.pop_front();
+            }
+            *sent += 1;
+            progress.inc(1);
+        }
+        Ok(())
+    }
+
+    fn headers(&self) -> Result<Vec<RecordHeader>, Failure> {
         let read = |header: &String| {
             let pair = header.split_once('=').ok_or_else(|| anyhow!("--header {header}: use NAME=VALUE"))?;
             let value = Some(pair.1.to_owned().into());
-            Ok(tidemill_client::RecordHeader { name: pair.0.to_owned(), value })
+            Ok(RecordHeader { name: pair.0.to_owned(), value })
         };
         self.headers.iter().map(read).collect::<anyhow::Result<_>>().map_err(Failure::from)
     }
@@ -127,18 +146,25 @@ impl Produce {
         if self.key.is_none() && self.timestamp.is_none() {
             return Ok(());
         }
-        let object: Value = serde_json::from_slice(line).context("not JSON")?;
+        let object: BTreeMap<String, &RawValue> =
+            serde_json::from_slice(line).context("not JSON, or no object")?;
+        let value = |field: &String| match object.get(field) {
+            Some(raw) => Ok((raw.get(), serde_json::from_str::<Value>(raw.get())?)),
+            None => Err(anyhow!("there is no field {field}")),
+        };
         if let Some(field) = &self.key {
-            record.key = match &object[field.as_str()] {
-                Value::Null => return Err(anyhow!("there is no field {field}")),
-                Value::String(text) => Some(text.clone().into()),
-                other => Some(other.to_string().into()),
+            record.key = match value(field)? {
+                (_, Value::Null) => return Err(anyhow!("there is no field {field}")),
+                (_, Value::String(text)) => Some(text.into()),
+                // As it is written: a number may have more digits than are kept of it.
+                (written, Value::Number(_)) => Some(written.to_owned().into()),
+                (_, other) => Some(other.to_string().into()),
             };
         }
         if let Some(field) = &self.timestamp {
-            record.timestamp_ms = Some(match &object[field.as_str()] {
+            record.timestamp_ms = Some(match value(field)?.1 {
                 Value::Number(number) => number.as_i64().context("the time is no whole number")?,
-                Value::String(text) => millis(text).with_context(|| format!("field {field}"))?,
+                Value::String(text) => millis(&text).with_context(|| format!("field {field}"))?,
                 _ => return Err(anyhow!("there is no field {field}")),
             });
         }

@@ -138,7 +138,7 @@ impl Topic {
                 let topic: Value = api.post("/v1/topics", &create.document()).await?;
                 match format {
                     Format::Json => output::json(&topic)?,
-                    Format::Table => println!("created {}", create.name),
+                    Format::Table => say!("created {}", create.name),
                 }
             }
             Topic::Trim(trim) => {
@@ -146,7 +146,7 @@ impl Topic {
                 let trimmed: Value = api.post(&path, &trim.document()?).await?;
                 match format {
                     Format::Json => output::json(&trimmed)?,
-                    Format::Table => println!(
+                    Format::Table => say!(
                         "{}, partition {}, starts at offset {}; its high watermark is {}",
                         trim.name,
                         trim.partition,
@@ -169,7 +169,7 @@ impl Topic {
                 let deleted: Value = api.delete(&format!("/v1/topics/{}", part(&name))).await?;
                 match format {
                     Format::Json => output::json(&deleted)?,
-                    Format::Table => println!("deleted {name}"),
+                    Format::Table => say!("deleted {name}"),
                 }
             }
             Topic::List => {
@@ -196,9 +196,9 @@ async fn describe(api: &AdminApi, name: &str, format: Format) -> Result<(), Fail
     if format == Format::Json {
         return Ok(output::json(&topic)?);
     }
-    println!("{name} (id {}, affinity {})", text(&topic["id"]), text(&topic["affinity"]));
+    say!("{name} (id {}, affinity {})", text(&topic["id"]), text(&topic["affinity"]));
     configs(&topic)?;
-    println!();
+    say!("");
     let state = topic["state"].as_array().cloned().unwrap_or_default();
     let rows: Vec<_> = state
         .iter()

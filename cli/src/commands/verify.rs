@@ -81,8 +81,8 @@ fn print(report: &Report, latencies: &[u64], format: Format) -> Result<(), Failu
             }))?;
         }
         Format::Table => {
-            println!("{report}");
-            report.violations.iter().take(SHOWN_MAX).for_each(|violation| println!("  {violation}"));
+            say!("{report}");
+            report.violations.iter().take(SHOWN_MAX).for_each(|violation| say!("  {violation}"));
         }
     }
     if report.holds() { Ok(()) } else { Err(anyhow!("{} violations", report.violations.len()).into()) }

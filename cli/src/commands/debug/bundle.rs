@@ -130,9 +130,9 @@ impl Bundle {
         match format {
             Format::Json => output::json(&json!({ "file": self.out, "pieces": names, "missing": missing }))?,
             Format::Table => {
-                println!("{}: {}", self.out.display(), names.join(", "));
+                say!("{}: {}", self.out.display(), names.join(", "));
                 for (name, why) in &missing {
-                    println!("without {name}: {}", output::shown(why.as_str().unwrap_or_default()));
+                    say!("without {name}: {}", output::shown(why.as_str().unwrap_or_default()));
                 }
             }
         }

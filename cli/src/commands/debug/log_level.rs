@@ -21,7 +21,7 @@ pub async fn run(filter: Option<String>, context: Option<&str>, format: Format) 
     };
     match format {
         Format::Json => output::json(&level)?,
-        Format::Table => println!("{}", level["filter"].as_str().unwrap_or_default()),
+        Format::Table => say!("{}", level["filter"].as_str().unwrap_or_default()),
     }
     Ok(())
 }

@@ -46,14 +46,14 @@ impl Redrive {
         let refused = done["refused"].as_array().cloned().unwrap_or_default();
         if format == Format::Table {
             for letter in &refused {
-                println!("{} is not redriven: {}", place(letter), text(&letter["why"]));
+                say!("{} is not redriven: {}", place(letter), text(&letter["why"]));
             }
             match self.dry_run {
-                true => println!("would redrive {}: {}", letters.len(), list(&letters)),
-                false => println!("redriven: {}", letters.len()),
+                true => say!("would redrive {}: {}", letters.len(), list(&letters)),
+                false => say!("redriven: {}", letters.len()),
             }
             if done["is-complete"] == false {
-                println!("{plugin} has more letters than were looked at");
+                say!("{plugin} has more letters than were looked at");
             }
         }
         let mut failure = match letters.len() {
@@ -65,7 +65,7 @@ impl Redrive {
             let count = |fate: &str| fates.get(fate).copied().unwrap_or(0);
             let again = count("failed-again");
             if format == Format::Table {
-                println!("handled: {}", count("redriven"));
+                say!("handled: {}", count("redriven"));
             }
             if again > 0 {
                 failure = Some(anyhow!(

@@ -121,27 +121,24 @@ impl Found {
     }
 
     fn print(&self, bytes: usize) {
-        println!("digest     {}", self.digest);
-        println!("component  {bytes} bytes");
+        say!("digest     {}", self.digest);
+        say!("component  {bytes} bytes");
         if let Ok(admitted) = &self.admitted {
-            println!("compiled   {} bytes, for contract {}", admitted.machine_code_bytes, admitted.contract);
+            say!("compiled   {} bytes, for contract {}", admitted.machine_code_bytes, admitted.contract);
         }
         for name in &self.imports {
-            println!("imports    {name}{}", if is_offered(name) { "" } else { "   NOT GRANTED" });
+            say!("imports    {name}{}", if is_offered(name) { "" } else { "   NOT GRANTED" });
         }
         for name in &self.exports {
-            println!("exports    {name}");
+            say!("exports    {name}");
         }
         if let Some(manifest) = &self.manifest {
             print_grants(manifest);
         }
         for (mount, archive, files) in self.files() {
-            println!("files      {mount}, to be read: {files} files, bundle {}", digest(archive));
+            say!("files      {mount}, to be read: {files} files, bundle {}", digest(archive));
             let (bytes, bytes_max) = (archive.len(), limits::BUNDLE_BYTES_MAX);
-            println!(
-                "           {bytes} of {bytes_max} bytes, {files} of {} files",
-                limits::BUNDLE_FILES_MAX
-            );
+            say!("           {bytes} of {bytes_max} bytes, {files} of {} files", limits::BUNDLE_FILES_MAX);
         }
     }
 
@@ -155,24 +152,24 @@ impl Found {
 
 /// What a manifest asks for, and a broker grants by deploying it.
 fn print_grants(manifest: &Manifest) {
-    println!("plugin     {}, state version {}", manifest.name, manifest.state_version);
+    say!("plugin     {}, state version {}", manifest.name, manifest.state_version);
     for subscription in &manifest.subscribe {
-        println!("reads      {}", subscription.topic);
+        say!("reads      {}", subscription.topic);
     }
     for topic in &manifest.publish {
-        println!("publishes  {topic}");
+        say!("publishes  {topic}");
     }
     for (key, value) in manifest.flat_config().unwrap_or_default() {
-        println!("config     {key} = {value}");
+        say!("config     {key} = {value}");
     }
     let limits = serde_json::to_value(&manifest.limits).unwrap_or_default();
     for (name, value) in limits.as_object().into_iter().flatten() {
-        println!("limit      {name} = {value}");
+        say!("limit      {name} = {value}");
     }
     let then = serde_json::to_value(manifest.failure.then).unwrap_or_default();
     let then = then.as_str().unwrap_or_default().to_owned();
-    println!("failure    {} attempts, then {then}", manifest.failure.attempts);
+    say!("failure    {} attempts, then {then}", manifest.failure.attempts);
     for cycle in &manifest.cycle {
-        println!("cycle      through {}, at most {} hops", cycle.through.join(", "), cycle.max_hops);
+        say!("cycle      through {}, at most {} hops", cycle.through.join(", "), cycle.max_hops);
     }
 }

@@ -87,7 +87,14 @@ impl Lifecycle {
                 let before = if plugin["changed"] == true { "is now" } else { "is already" };
                 let generation = text(&plugin["generation"]);
                 let digest = text(&plugin["digest"]);
-                println!("{name} {before} {is}: generation {generation}, component {digest}");
+                say!("{name} {before} {is}: generation {generation}, component {digest}");
+                if plugin["paused"] == true {
+                    let topics = list(&written(&plugin));
+                    say!(
+                        "Its state, timers and positions stay. {topics} keep their records and receive none until \
+                         `tidemill plugin resume {name}`. Retention of what it reads does not wait for it."
+                    );
+                }
             }
         }
         Ok(())
@@ -125,7 +132,7 @@ impl Reset {
             Format::Json => {
                 output::json(&json!({ "plugin": reset, "receive-again": direct, "further": further }))?;
             }
-            Format::Table => println!("{name} began anew: generation {}", text(&reset["generation"])),
+            Format::Table => say!("{name} began anew: generation {}", text(&reset["generation"])),
         }
         Ok(())
     }
@@ -136,17 +143,19 @@ impl Delete {
         let name = &self.name;
         let plugin: Value = api.get(&format!("/v1/plugins/{}", part(name))).await?;
         let log = plugin["log"].as_str().map(str::to_owned);
+        let stay = list(&written(&plugin).into_iter().chain(log).collect::<Vec<_>>());
         let question = format!(
             "The {} tasks of {name} end, and their state, timers and positions are removed.\n\
-             The topics that it wrote to stay with their records: {}.\n",
+             The topics that it wrote to stay with their records: {stay}.\n",
             text(&plugin["tasks"]),
-            list(&written(&plugin).into_iter().chain(log).collect::<Vec<_>>()),
         );
         agreed(&question, self.yes)?;
         let deleted: Value = api.delete(&format!("/v1/plugins/{}", part(name))).await?;
         match format {
             Format::Json => output::json(&deleted)?,
-            Format::Table => println!("deleted {name}"),
+            Format::Table => {
+                say!("deleted {name}, its state, timers and positions; with their records stay: {stay}")
+            }
         }
         Ok(())
     }

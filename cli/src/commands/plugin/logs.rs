@@ -92,10 +92,10 @@ impl Logs {
             }
         }
         keep_last(&mut found, most);
-        let mut is_heard = print(found, format);
-        while self.follow && is_heard {
+        print(found, format)?;
+        while self.follow {
             let batch = consumer.next_batch().await.map_err(|error| anyhow!(error))?;
-            is_heard = print(self.wanted(&batch), format);
+            print(self.wanted(&batch), format)?;
         }
         client.close().await;
         Ok(())
@@ -175,15 +175,18 @@ fn keep_last(found: &mut Vec<Found>, most: usize) {
     found.drain(..found.len().saturating_sub(most));
 }
 
-/// Prints lines; false when nobody listens any more.
-fn print(lines: Vec<Found>, format: Format) -> bool {
+fn print(lines: Vec<Found>, format: Format) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    lines.into_iter().all(|(_, lying)| match format {
-        Format::Json => {
-            serde_json::to_writer(&mut out, &LineView::from(lying)).is_ok() && writeln!(out).is_ok()
+    for (_, read) in lines {
+        match format {
+            Format::Json => {
+                serde_json::to_writer(&mut out, &LineView::from(read))?;
+                writeln!(out)?;
+            }
+            Format::Table => writeln!(out, "{}", words(&read.line))?,
         }
-        Format::Table => writeln!(out, "{}", words(&lying.line)).is_ok(),
-    }) && out.flush().is_ok()
+    }
+    out.flush()
 }
 
 /// A line for people.

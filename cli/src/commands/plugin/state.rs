@@ -155,7 +155,7 @@ fn print(found: &[(u32, Row)], format: Format) -> Result<(), Failure> {
         let (key, value) = (text(Some(&row.key)), readable(Some(&row.value)));
         match format {
             Format::Json => output::json(&json!({ "task": task, "key": key, "value": value }))?,
-            Format::Table => println!("task {task}  {} = {}", plain(&key), plain(&value)),
+            Format::Table => say!("task {task}  {} = {}", plain(&key), plain(&value)),
         }
     }
     Ok(())

@@ -79,7 +79,7 @@ impl Test {
         let lines = lines::read(&input, &plugin.manifest)?;
         // Read before anything runs: a mistake in it is found at once.
         let expected = match &expect {
-            Some(path) if !self.bless => Some(objects(path)?),
+            Some(path) if !self.bless => Some(objects(path)?.into_iter().map(|(_, object)| object).collect()),
             _ => None,
         };
         let mut trial = Trial::new(&plugin, self.partitions, &lines)?;
@@ -103,16 +103,16 @@ impl Test {
     }
 }
 
-/// The objects of a file, a line each.
-fn objects(path: &Path) -> anyhow::Result<Vec<Value>> {
+/// The objects of a file, a line each: as they are written, and what they say.
+fn objects(path: &Path) -> anyhow::Result<Vec<(String, Value)>> {
     let shown = || path.display().to_string();
     let text = fs::read_to_string(path).with_context(shown)?;
     let filled = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let read = filled.map(|(number, line)| {
-        let line: Value =
+        let object: Value =
             serde_json::from_str(line).with_context(|| format!("{}: line {}", shown(), number + 1))?;
-        if line.is_object() {
-            Ok(line)
+        if object.is_object() {
+            Ok((line.to_owned(), object))
         } else {
             Err(anyhow!("{}: line {} is no object", shown(), number + 1))
         }

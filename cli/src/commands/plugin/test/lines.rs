@@ -1,10 +1,12 @@
 //! What a plugin is tested on: lines of records, in the shape that `consume` prints, and of ticks.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use data_encoding::BASE64;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tidemill_core::limits;
 use tidemill_core::manifest::Manifest;
@@ -49,14 +51,25 @@ const FIELDS: [&str; 8] =
 /// When a line is none of these, or of a topic that the plugin does not read: with its number.
 pub fn read(path: &Path, manifest: &Manifest) -> anyhow::Result<Vec<Line>> {
     let objects = super::objects(path)?;
-    let line = |(number, object): (usize, &Value)| {
-        parse(object, manifest).with_context(|| format!("{}: record {}", path.display(), number + 1))
+    let line = |(number, (written, object)): (usize, &(String, Value))| {
+        parse(written, object, manifest).with_context(|| format!("{}: record {}", path.display(), number + 1))
     };
     objects.iter().enumerate().map(line).collect()
 }
 
-fn parse(object: &Value, manifest: &Manifest) -> anyhow::Result<Line> {
+fn parse(written: &str, object: &Value, manifest: &Manifest) -> anyhow::Result<Line> {
     let object = object.as_object().context("no object")?;
+    let written: BTreeMap<String, &RawValue> = serde_json::from_str(written)?;
+    let content = |key: &str| match (object.get(key), written.get(key)) {
+        // As it is written: numbers may have more digits than are kept of them.
+        (Some(Value::Object(fields)), _) if fields.len() == 1 && fields.contains_key("base64") => {
+            bytes(object.get(key))
+        }
+        (Some(Value::Number(_) | Value::Bool(_) | Value::Array(_) | Value::Object(_)), Some(raw)) => {
+            Ok(Some(Bytes::from(raw.get().to_owned())))
+        }
+        (value, _) => bytes(value),
+    };
     let whole = |key: &str| match object.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => value.as_i64().map(Some).with_context(|| format!("{key}: no whole number")),
@@ -82,8 +95,8 @@ fn parse(object: &Value, manifest: &Manifest) -> anyhow::Result<Line> {
         partition,
         append_time: moment("append-time")?,
         timestamp_ms: whole("timestamp")?,
-        key: bytes(object.get("key")).context("key")?,
-        value: bytes(object.get("value")).context("value")?,
+        key: content("key").context("key")?,
+        value: content("value").context("value")?,
         headers: headers(object.get("headers")).context("headers")?,
     }))
 }
@@ -140,13 +153,17 @@ mod tests {
         serde_json::from_value(json!({ "name": "p", "component": "p.wasm", "subscribe": subscribe })).unwrap()
     }
 
+    fn parsed(line: &Value, manifest: &Manifest) -> anyhow::Result<Line> {
+        parse(&line.to_string(), line, manifest)
+    }
+
     #[test]
     fn a_record_is_read_as_consume_prints_it() {
         let line = json!({
             "topic": "b", "partition": 3, "offset": 17, "timestamp": 5, "key": "k", "value": { "n": 1 },
             "headers": [{ "h": "v" }, { "h": null }, { "raw": { "base64": "//4=" } }],
         });
-        let Line::Record(record) = parse(&line, &manifest(&["a", "b"])).unwrap() else { panic!() };
+        let Line::Record(record) = parsed(&line, &manifest(&["a", "b"])).unwrap() else { panic!() };
         assert_eq!((record.input, record.partition, record.timestamp_ms), (1, Some(3), Some(5)));
         assert_eq!(record.key.as_deref(), Some(&b"k"[..]));
         assert_eq!(record.value.as_deref(), Some(&br#"{"n":1}"#[..]));
@@ -155,9 +172,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_json_stays_as_it_is_written() {
+        let written = r#"{"value": {"b": 92233720368547758.07, "a": 1.0}, "key": 12345678901234567890123}"#;
+        let line = serde_json::from_str(written).unwrap();
+        let Line::Record(record) = parse(written, &line, &manifest(&["a"])).unwrap() else { panic!() };
+        assert_eq!(record.value.as_deref(), Some(&br#"{"b": 92233720368547758.07, "a": 1.0}"#[..]));
+        assert_eq!(record.key.as_deref(), Some(&b"12345678901234567890123"[..]));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let said =
-            |line: Value, topics: &[&str]| format!("{:#}", parse(&line, &manifest(topics)).unwrap_err());
+            |line: Value, topics: &[&str]| format!("{:#}", parsed(&line, &manifest(topics)).unwrap_err());
         for (line, expected) in [
             (json!({ "value": 1 }), "topic: it is missing"),
             (json!({ "topic": "c" }), "does not subscribe to c"),
@@ -172,9 +198,9 @@ mod tests {
             let said = said(line, &["a", "b"]);
             assert!(said.contains(expected), "{said}");
         }
-        assert_eq!(parse(&json!({ "tick": 5 }), &manifest(&["a"])).unwrap(), Line::Tick(Timestamp(5)));
+        assert_eq!(parsed(&json!({ "tick": 5 }), &manifest(&["a"])).unwrap(), Line::Tick(Timestamp(5)));
         assert!(
-            matches!(parse(&json!({}), &manifest(&["a"])), Ok(Line::Record(_))),
+            matches!(parsed(&json!({}), &manifest(&["a"])), Ok(Line::Record(_))),
             "a tombstone without a key"
         );
     }

@@ -28,7 +28,7 @@ impl Step {
     pub fn print(&self, format: Format) -> Result<(), Failure> {
         match format {
             Format::Json => output::json(&self.document())?,
-            Format::Table => self.lines().iter().for_each(|line| println!("{line}")),
+            Format::Table => self.lines().iter().for_each(|line| say!("{line}")),
         }
         Ok(())
     }
@@ -163,13 +163,13 @@ impl Totals {
     /// For people.
     pub fn print(&self, waiting: &Waiting) {
         for (task, timer) in &waiting.timers {
-            println!("task {task} has still set: {}", shown(&due(timer)));
+            say!("task {task} has still set: {}", shown(&due(timer)));
         }
         if waiting.records > 0 {
-            println!("{} records wait behind the one that stopped their task", waiting.records);
+            say!("{} records wait behind the one that stopped their task", waiting.records);
         }
         let (middle, highest) = self.cpu();
-        println!(
+        say!(
             "{} events in {} steps, of which {} failed; {} records derived; processor time p50 {} us, max {} us",
             self.events,
             self.cpu.len(),
