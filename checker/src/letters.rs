@@ -21,7 +21,8 @@ const APPEND_TIME: &str = "dead-letter-append-time-ms";
 pub(crate) fn given(lying: &[Lying], spec: &TaskSpec, letter: Position) -> Result<Found, String> {
     let behind = lying.partition_point(|one| one.header.base_offset <= letter.offset);
     let one = lying[..behind].last().ok_or("its dead letter is not there")?;
-    let records = batch::decode(&one.placed.batch, &limits::STORED_BATCH).map_err(|error| error.to_string())?;
+    let records =
+        batch::decode(&one.placed.batch, &limits::STORED_BATCH).map_err(|error| error.to_string())?;
     let number = records.iter().position(|record| record.offset == letter.offset);
     let number = number.ok_or("its dead letter is not there")?;
     let envelope = Envelope::parse(&one.placed.envelope).map_err(|error| error.to_string())?;

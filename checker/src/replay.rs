@@ -211,7 +211,8 @@ impl Run<'_> {
         if letter.at.topic != spec.dead_letter.topic || !meta.state.is_empty() {
             return Err("it gave a record up, and yet derived or changed something".into());
         }
-        let letters = batch::decode(&letter.batch, &limits::STORED_BATCH).map_err(|error| error.to_string())?;
+        let letters =
+            batch::decode(&letter.batch, &limits::STORED_BATCH).map_err(|error| error.to_string())?;
         let [letter] = &letters[..] else { return Err("more than one dead letter".into()) };
         if let [timer] = &meta.fired[..] {
             self.setters(meta, &spec, &found)?;

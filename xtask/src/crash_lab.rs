@@ -1,6 +1,7 @@
 //! `cargo xtask crash-lab`: what a power cut could leave of a broker's disk, image by image.
 //!
-//! The lab itself is `sim/src/lab`, and its stories are storage's (`storage/tests/disk/lab`); this runs them long.
+//! The lab itself is `sim/src/lab`, and its stories are storage's (`storage/tests/disk/lab`); this runs them long. One more
+//! is the host's (`host/tests/exactly_once/backup_cuts.rs`): of that, this runs an image again.
 
 use anyhow::ensure;
 use clap::Args;
@@ -22,8 +23,14 @@ impl CrashLab {
     /// # Errors
     /// When an image was not recovered from; what is printed says which, and how to run it again.
     pub fn run(self) -> anyhow::Result<()> {
-        let mut cargo = crate::test::command(&["test", "--release", "--workspace", "--test", "disk"]);
-        cargo.args(["--", "--nocapture", "lab::every_image"]);
+        let is_backup = std::env::var("TIDEMILL_IMAGE").is_ok_and(|image| image.starts_with("backup/"));
+        let (test, story) = if is_backup {
+            ("exactly_once", "backup_cuts::a_power_cut")
+        } else {
+            ("disk", "lab::every_image")
+        };
+        let mut cargo = crate::test::command(&["test", "--release", "--workspace", "--test", test]);
+        cargo.args(["--", "--nocapture", story]);
         cargo.env("TIDEMILL_IMAGES", self.images.to_string()).env("TIDEMILL_SEED", self.seed.to_string());
         ensure!(cargo.status()?.success(), "an image failed: see above");
         Ok(())

@@ -40,14 +40,20 @@ const PACKED_BYTES_MAX: u64 = 1 << 20;
 ///
 /// Writes cli/tests/data-folders/vN.tar.zst and vN.txt. For a format that was released this is never done again.
 #[derive(Debug, Args)]
-pub struct Fixture {}
+pub struct Fixture {
+    /// Put it in the place of one that is there: for a format that was not released.
+    #[arg(long)]
+    anew: bool,
+}
 
 impl Fixture {
     /// Runs it.
     ///
     /// # Errors
-    /// When a broker refuses, or says something else of the folder than the one that wrote it.
+    /// When there is one already, or a broker refuses, or says something else of the folder than the one that wrote it.
     pub fn run(self) -> anyhow::Result<()> {
+        let (packed, told) = data_folder::kept(data_folder::VERSION);
+        ensure!(self.anew || !packed.exists(), "{} is there: --anew writes over it", packed.display());
         plugins::build()?;
         let program = build::tidemill()?;
         let folder = tempfile::tempdir()?;
@@ -65,7 +71,6 @@ impl Fixture {
         // This much, at least, is in no checkpoint.
         produce(&broker, &["codecs", "--partition", "0"], "the last\n")?;
         broker.kill()?;
-        let (packed, told) = data_folder::kept(data_folder::VERSION);
         fs::create_dir_all(packed.parent().context("a folder")?)?;
         data_folder::pack(&folder.path().join("data"), &packed)?;
         let bytes = fs::metadata(&packed)?.len();

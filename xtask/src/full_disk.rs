@@ -8,7 +8,8 @@
 //! namespace. Either is mounted in a mount namespace of its own, and gone with the last process in it.
 //!
 //! 1. A producer sends until it is refused. A plugin that is to copy what it sent rests.
-//! 2. Somebody else takes the last byte. The broker is killed, starts on the full disk, serves readers, trims.
+//! 2. Somebody else takes the last byte. The broker is killed, starts on the full disk, serves readers, trims,
+//!    alters and deletes.
 //! 3. There is room again: without a restart, producer and plugin go on. Every acknowledged record is there once, and
 //!    so is its copy; nothing went to the dead letters.
 
@@ -26,6 +27,7 @@ use tokio::runtime::Runtime;
 use xtask::process::{Broker, counter};
 use xtask::{client, places};
 
+use crate::witness::tools;
 use crate::{build, plugins};
 
 /// The file system.
@@ -84,11 +86,24 @@ impl FullDisk {
         }
     }
 
+    /// Looks for the programs that mount the file system.
+    ///
+    /// # Errors
+    /// With the command that installs what is missing.
+    pub fn look_for_tools() -> anyhow::Result<()> {
+        tools::look(if rustix::process::geteuid().is_root() {
+            &["unshare", "mkfs.ext4"]
+        } else {
+            &["unshare"]
+        })
+    }
+
     /// Runs it with a broker that is built.
     ///
     /// # Errors
     /// When anything is not as it should be.
     pub fn run_with(self, program: &Path) -> anyhow::Result<()> {
+        FullDisk::look_for_tools()?;
         let folder = tempfile::Builder::new().prefix("tidemill-full-disk-").tempdir()?;
         let (image, disk) = (folder.path().join("image"), folder.path().join("disk"));
         fs::create_dir(&disk)?;
@@ -97,7 +112,7 @@ impl FullDisk {
         let mount = if rustix::process::geteuid().is_root() {
             File::create(&image)?.set_len(DISK_BYTES)?;
             let status = Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image).status();
-            ensure!(status.context("mkfs.ext4 (apt-get install e2fsprogs)")?.success(), "no file system");
+            ensure!(status.context("mkfs.ext4")?.success(), "no file system");
             "mount -o loop \"$1\" \"$2\"".to_owned()
         } else {
             unshare.arg("--map-root-user");
@@ -107,7 +122,7 @@ impl FullDisk {
         // Not by its name: a build may have put another in its place.
         let this = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
         unshare.args(["--", "sh", "-c", &again]).args([&this, &image, &disk, program]);
-        let status = unshare.status().context("unshare (apt-get install util-linux)")?;
+        let status = unshare.status().context("unshare")?;
         ensure!(status.success(), "on a full disk: {status}");
         Ok(())
     }
@@ -175,6 +190,16 @@ fn inside(disk: &Path, program: &Path) -> anyhow::Result<()> {
     broker.run(&["topic", "trim", "originals", "--partition", "0", "--before-offset", "1"])?;
     let trimmed = broker.json(&["topic", "describe", "originals"])?;
     ensure!(trimmed["state"][0]["log-start-offset"] == 1, "a trim works on a full disk: {trimmed}");
+    broker.run(&["topic", "alter", "originals", "--set", "retention.ms=-1"])?;
+    let altered = broker.json(&["topic", "describe", "originals"])?;
+    let mut settings = altered["configs"].as_array().into_iter().flatten();
+    let is_altered = settings.any(|it| it["name"] == "retention.ms" && it["value"] == "-1");
+    ensure!(is_altered, "an alteration works on a full disk: {altered}");
+    broker.run(&["topic", "delete", "small", "--yes"])?;
+    let topics = broker.json(&["topic", "list"])?;
+    let is_there = topics.as_array().into_iter().flatten().any(|topic| topic["name"] == "small");
+    ensure!(!is_there, "a deletion works on a full disk: {topics}");
+    ensure!(counter(&broker.metrics()?, "tidemill_disk_full", "") == 1.0, "the disk is full still");
 
     for file in [&greedy, &disk.join("greedier"), &other] {
         fs::remove_file(file)?;

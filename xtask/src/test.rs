@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::Args;
 use xtask::places;
 
@@ -21,10 +21,7 @@ use crate::reclaim::Reclaim;
 use crate::scale::Scale;
 use crate::soak::Soak;
 use crate::trace::Trace;
-use crate::witness::Witness;
-
-/// Programs that tests start, and the package of Debian that has each.
-const TOOLS: [(&str, &str); 2] = [("cc", "gcc"), ("kcat", "kcat")];
+use crate::witness::{Witness, tools};
 
 /// Run everything that CI runs: formatting, lints, tests, documents, the demo and the chain under SIGKILL.
 #[derive(Debug, Args)]
@@ -43,8 +40,9 @@ impl Test {
         let start = Instant::now();
         let step = |doing: &str| println!("\n==> [{:>4} s] {doing}", start.elapsed().as_secs());
         step("looking for what the tests need");
-        tools()?;
+        tools::look(&["cc", "tar"])?;
         Witness::look_for_tools()?;
+        FullDisk::look_for_tools()?;
         step("formatting");
         cargo(&["fmt", "--all", "--check"])?;
         cargo(&["fmt", "--all", "--check", "--manifest-path", "plugins/Cargo.toml"])?;
@@ -96,21 +94,6 @@ pub fn write_pages() -> anyhow::Result<()> {
     let status = cargo.env("TIDEMILL_WRITE_PAGES", "1").status()?;
     ensure!(status.success(), "the pages cannot be written");
     Ok(())
-}
-
-fn tools() -> anyhow::Result<()> {
-    let missing: Vec<_> = TOOLS.iter().filter(|(tool, _)| !is_there(tool)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<_> = missing.iter().map(|(tool, _)| *tool).collect();
-    let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
-    bail!("{} missing; on Debian: apt-get install {}", names.join(" and "), packages.join(" "))
-}
-
-fn is_there(tool: &str) -> bool {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths).any(|folder| folder.join(tool).is_file())
 }
 
 fn documents() -> anyhow::Result<()> {

@@ -81,7 +81,7 @@ fn papers() -> Vec<Row<Papers>> {
                 let more = (0..100).flat_map(|_| tls::signed(&tls::stranger(), &client()).chain);
                 Some(Identity { chain: own.chain.into_iter().chain(more).collect(), key: own.key })
             },
-            "e",
+            "served",
         ),
         ("its own", |door| Some(tls::own(&door.data())), "served"),
     ]
@@ -89,12 +89,6 @@ fn papers() -> Vec<Row<Papers>> {
 
 /// Asks for the topics, over TLS.
 fn over_tls(door: &Door, identity: Option<Identity>, protocols: &[&[u8]]) -> String {
-    let identity = match identity {
-        Some(Identity { chain, key }) if tls::fits(&chain, &key) => Some(Identity { chain, key }),
-        None => None,
-        // rustls itself shows no certificate with another's key.
-        Some(_) => return "refused".to_owned(),
-    };
     let config = Arc::new(tls::config(&door.data(), identity, protocols));
     let mut stream = tls::connect(door.broker.address("admin").unwrap(), config);
     let get = b"GET /v1/topics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -108,7 +102,6 @@ fn over_tls(door: &Door, identity: Option<Identity>, protocols: &[&[u8]]) -> Str
 /// Sends bytes on a stream over QUIC, and tells what came back.
 fn over_quic(door: &Door, identity: Option<Identity>, protocols: &[&[u8]], bytes: &[u8]) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let identity = identity.filter(|identity| tls::fits(&identity.chain, &identity.key));
     let config = QuicClientConfig::try_from(tls::config(&door.data(), identity, protocols)).unwrap();
     let address: SocketAddr = door.broker.address("quic").unwrap().parse().unwrap();
     runtime.block_on(async {

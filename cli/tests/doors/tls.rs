@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::client::ResolvesClientCert;
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SignatureScheme, StreamOwned};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 
@@ -62,7 +64,7 @@ pub fn config(data: &Path, identity: Option<Identity>, protocols: &[&[u8]]) -> C
         .unwrap()
         .with_root_certificates(roots);
     let mut config = match identity {
-        Some(Identity { chain, key }) => builder.with_client_auth_cert(chain, key).unwrap(),
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(Shown::of(identity))),
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
@@ -91,8 +93,23 @@ pub fn exchange(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// Whether a key is that of a certificate.
-pub fn fits(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>) -> bool {
-    let key = rustls::crypto::ring::sign::any_supported_type(key).unwrap();
-    rustls::sign::CertifiedKey::new(chain.to_vec(), key).keys_match().is_ok()
+/// Shows an identity whoever asks for one, also one whose key is another's: rustls itself would not.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl Shown {
+    fn of(Identity { chain, key }: Identity) -> Shown {
+        let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+        Shown(Arc::new(CertifiedKey::new(chain, key)))
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }

@@ -82,6 +82,12 @@ fn a_busy_broker_is_backed_up_and_each_backup_is_a_broker_of_one_moment() {
     println!("{made:#?}");
     broker.settle(PATIENCE).unwrap();
     let original = records(&broker);
+    let bytes = |backup: &Value, of: &str| backup[of].as_u64().unwrap();
+    let last = made.last().unwrap();
+    assert!(
+        bytes(last, "written-bytes") < bytes(last, "bytes"),
+        "what was sealed before is not written again"
+    );
 
     let listed = broker.json(&["backup", "list", &backups]).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), made.len());

@@ -1,6 +1,7 @@
 //! Running a broker: what its process says and how it ends.
 
-use std::process::{Command, Output};
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -32,6 +33,46 @@ fn sigterm_finishes_what_is_under_way_and_exits_with_0() {
     assert_eq!(unreachable.status.code(), Some(3), "{}", text(&unreachable.stderr));
     broker.restart().unwrap();
     assert_eq!(consume(&broker, "orders").len(), 2_000);
+}
+
+#[test]
+fn what_came_before_a_bad_line_is_written() {
+    let (_folder, broker) = broker(&[]);
+    broker.run(&["topic", "create", "orders"]).unwrap();
+    let good: String = (0..500).map(|n| format!("{{\"id\":1234567890123456789012{n}}}\n")).collect();
+    let mut command = broker.command();
+    command.args(["produce", "orders", "--key", "id"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{good}bad\n{good}").as_bytes()).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(text(&ended.stderr).contains("line 501: not JSON"), "{}", text(&ended.stderr));
+    assert_eq!(text(&ended.stdout), "500 records to orders\n");
+    let found = consume(&broker, "orders");
+    assert_eq!(found.len(), 500);
+    assert_eq!(found[7]["key"], "12345678901234567890127", "no digit is lost");
+}
+
+#[test]
+fn whoever_reads_no_more_is_no_mistake() {
+    let (_folder, broker) = broker(&[]);
+    broker.run(&["topic", "create", "orders"]).unwrap();
+    produce(&broker, &["orders"], "one\n");
+    let commands: [&[&str]; 4] = [
+        &["topic", "describe", "orders"],
+        &["topic", "list"],
+        &["--output", "json", "topic", "list"],
+        &["consume", "orders", "--from-beginning", "--exit-at-end"],
+    ];
+    for arguments in commands {
+        let mut command = broker.command();
+        let mut child =
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!((ended.status.code(), text(&ended.stderr)), (Some(0), ""), "{arguments:?}");
+    }
 }
 
 #[test]

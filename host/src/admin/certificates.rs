@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::extract::Json;
 use super::problem::Problem;
 use crate::broker::Broker;
-use crate::tls::{Looked, Tls, WARN_BEFORE};
+use crate::tls::{Looked, Tls};
 
 /// The certificates, as the API shows them.
 #[derive(Debug, Serialize)]
@@ -39,7 +39,7 @@ fn view(broker: &Broker, tls: &Tls, changed: Option<bool>) -> CertificatesView {
     let certificate = |end: crate::tls::End| CertificateView {
         name: end.name,
         ends_at_ms: end.at.0,
-        ends_soon: end.at.since(now) < WARN_BEFORE,
+        ends_soon: end.is_soon(now),
     };
     let certificates = tls.ends().into_iter().map(certificate).collect();
     CertificatesView { certificates, trouble: tls.trouble(), changed }

@@ -43,6 +43,13 @@ pub struct End {
     pub at: Timestamp,
 }
 
+impl End {
+    /// Whether it is time to warn of it.
+    pub fn is_soon(&self, now: Timestamp) -> bool {
+        self.at.since(now) < WARN_BEFORE
+    }
+}
+
 impl Tls {
     /// Looks at the broker's files, and shows what they hold.
     ///
@@ -117,7 +124,7 @@ impl Tls {
             for end in self.ends() {
                 metrics.certificate_ends(end.name, end.at);
             }
-            let soon = self.ends().into_iter().filter(|end| end.at.since(now) < WARN_BEFORE);
+            let soon = self.ends().into_iter().filter(|end| end.is_soon(now));
             let is_due = warned.is_none_or(|before| now.since(before) >= WARN_EVERY);
             for end in soon.filter(|_| is_due) {
                 tracing::warn!(certificate = end.name, ends = %end.at, "a certificate ends within 30 days");
@@ -185,6 +192,14 @@ mod tests {
             assert!(tls.reload(&world).is_err());
             assert_eq!(tls.shown.get().pem, second);
         });
+    }
+
+    #[test]
+    fn an_end_is_warned_of_from_thirty_days_on() {
+        let days = |days: u64| Timestamp(days * 24 * 3_600_000);
+        let end = End { name: "broker", at: days(100) };
+        let warned = [0, 69, 71, 99, 100, 101].map(|day| end.is_soon(days(day)));
+        assert_eq!(warned, [false, false, true, true, true, true]);
     }
 
     #[test]

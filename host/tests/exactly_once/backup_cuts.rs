@@ -265,7 +265,10 @@ fn a_power_cut_leaves_a_whole_backup_or_none_and_a_whole_folder_or_none() {
         only: std::env::var("TIDEMILL_IMAGE").ok(),
     };
     match lab.run(&BackupStory) {
-        Ok(report) => println!("{report}"),
+        Ok(report) => {
+            assert!(report.images() > 0, "there is no image {:?}", lab.only);
+            println!("{report}");
+        }
         Err(failure) => panic!("{failure}"),
     }
 }

@@ -197,8 +197,8 @@ fn shares(kept: &History, manifest: &Manifest, logs: &Logs) {
     }
 }
 
-/// Returns how many backups were asked for while steps were in flight.
-async fn tell(seed: u64) -> Result<usize, Broken> {
+/// Returns how many backups were asked for while steps were in flight, and how many sealed segments they share.
+async fn tell(seed: u64) -> Result<(usize, usize), Broken> {
     let chance = SimChance::new(seed);
     let (clock, net) = (SimClock::start(), SimNet::new(chance.fork()));
     let original = original(&chance, &clock, &net).await?;
@@ -252,47 +252,54 @@ async fn tell(seed: u64) -> Result<usize, Broken> {
         let place = Place::new(std::sync::Arc::new(disk.clone()), BACKUPS_IN);
         assert_eq!(verify(&place, &format!("again-{number}")).unwrap().damage, Vec::<String>::new());
     }
-    is_incremental(&disk, &original);
+    let shared = shared_segments(&disk, &original);
     println!(
         "seed {seed}: steps in flight {:?}, entries at the cuts {:?}",
         original.in_flight,
         original.manifests.iter().map(entries_of).collect::<Vec<_>>()
     );
-    Ok(original.in_flight.iter().filter(|steps| **steps > 0).count())
+    Ok((original.in_flight.iter().filter(|steps| **steps > 0).count(), shared))
 }
 
 fn entries_of(manifest: &Manifest) -> u64 {
     manifest.groups.iter().map(|cut| cut.index + 1).sum()
 }
 
-/// Sealed segments are there once, for all backups.
-fn is_incremental(disk: &SimDisk, original: &Original) {
+/// Sealed segments are there once, for all backups: returns how many a backup has from the one before.
+fn shared_segments(disk: &SimDisk, original: &Original) -> usize {
     let sealed = |manifest: &Manifest| -> BTreeMap<String, String> {
         let files = manifest.files.iter().filter(|file| file.sealed.is_some());
         files.map(|file| (file.path.clone(), file.digest.clone())).collect()
     };
     let all: Vec<_> = original.manifests.iter().map(sealed).collect();
+    let mut shared = 0;
     for pair in all.windows(2) {
         // Unless they were written anew, which gives them other numbers.
-        let shared = pair[1].iter().filter(|(path, _)| pair[0].contains_key(*path));
-        assert!(shared.clone().all(|(path, digest)| pair[0][path] == *digest));
+        for (path, digest) in pair[1].iter().filter(|(path, _)| pair[0].contains_key(*path)) {
+            assert_eq!(pair[0][path], *digest, "{path}");
+            shared += 1;
+        }
     }
     use tidemill_core::seams::Disk as _;
     for file in original.manifests.iter().flat_map(|manifest| &manifest.files) {
         let path = Path::new(BACKUPS_IN).join("files").join(&file.digest);
         assert_eq!(disk.open(&path, OpenMode::Read).unwrap().len().unwrap(), file.bytes);
     }
+    shared
 }
 
 #[test]
 fn a_backup_of_a_broker_under_load_is_a_broker_of_one_moment() {
-    let busy = Cell::new(0);
+    let (busy, shared) = (Cell::new(0), Cell::new(0));
     for_seeds(SEEDS, |seed| {
         let told = tidemill_sim::run(tell(seed)).unwrap_or_else(|broken| panic!("{broken}"));
-        busy.set(busy.get() + told);
+        busy.set(busy.get() + told.0);
+        shared.set(shared.get() + told.1);
     });
-    println!("{} backups while steps were in flight", busy.get());
-    assert!(busy.get() > 0 || std::env::var_os("TIDEMILL_SEED").is_some(), "the broker was never busy");
+    println!("{} backups while steps were in flight; {} segments shared", busy.get(), shared.get());
+    let is_one = std::env::var_os("TIDEMILL_SEED").is_some();
+    assert!(busy.get() > 0 || is_one, "the broker was never busy");
+    assert!(shared.get() > 0 || is_one, "no backup had a segment from the one before");
 }
 
 /// The comparison finds something: entries that one shard has from another's later moment are no history.

@@ -118,7 +118,10 @@ pub(super) fn run<S: Story>(
             let second = recover(&again).map_err(tell)?;
             again.power_off();
             match (first, second) {
-                (Ok(_), Ok(_)) => report.count(Outcome::Unharmed),
+                (Ok(first), Ok(second)) => {
+                    same(&first, Ok(second)).map_err(tell)?;
+                    report.count(Outcome::Unharmed);
+                }
                 (Err(_), Err(_)) => report.count(Outcome::Named),
                 (Ok(_), Err(_)) => report.count(Outcome::Named),
                 (Err(Named(why)), Ok(_)) => {

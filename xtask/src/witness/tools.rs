@@ -1,4 +1,4 @@
-//! What the witnesses are written in: found, and given what they stand on, of pinned versions.
+//! Programs that tests start: found, and what the witnesses are written in given what it stands on, of pinned versions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,11 @@ use serde_json::Value;
 use xtask::places;
 
 /// Programs, and the package of Debian that has each.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 10] = [
+    ("cc", "gcc"),
+    ("tar", "tar"),
+    ("unshare", "util-linux"),
+    ("mkfs.ext4", "e2fsprogs"),
     ("kcat", "kcat"),
     ("python3", "python3-venv"),
     ("node", "nodejs"),

@@ -53,6 +53,7 @@ fn every_image_keeps_what_was_acknowledged() {
     run(&lab, &LogStory::default(), &mut report);
     run(&lab, &ShardStory, &mut report);
     run(&lab, &InstallStory, &mut report);
+    assert!(report.images() > 0, "there is no image {:?}", lab.only);
     if lab.only.is_none() && lab.images * 3 >= IMAGES {
         assert!(report.of_kind(Kind::HalfPunched) > 0, "no part of a segment was given back:\n{report}");
     }
