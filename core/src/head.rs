@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::fault::Fault;
-use crate::tables::{Changes, Tables, View, scan_with};
+use crate::tables::{Changes, Tables, View, keys_with, scan_with};
 
 /// The number of a proposal on one leader in one term, from 1.
 pub type Proposal = u64;
@@ -98,6 +98,10 @@ impl View for HeadView<'_> {
     fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
         scan_with(self.applied, self.changes, start, end, limit)
     }
+
+    fn keys(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<Bytes>, Fault> {
+        keys_with(self.applied, self.changes, start, end, limit)
+    }
 }
 
 /// What one entry changes.
@@ -117,6 +121,10 @@ impl View for Drafting<'_> {
 
     fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
         scan_with(&self.head, &self.draft.0, start, end, limit)
+    }
+
+    fn keys(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<Bytes>, Fault> {
+        keys_with(&self.head, &self.draft.0, start, end, limit)
     }
 }
 

@@ -135,6 +135,8 @@ pub const SEGMENT_AGE_MAX: Duration = Duration::from_secs(3600);
 pub const CHECKPOINT_LOG_BYTES: u64 = 64 * MIB as u64;
 /// Time after which a changed state is checkpointed.
 pub const CHECKPOINT_AGE_MAX: Duration = Duration::from_secs(5);
+/// Keys that are looked at in one go where all that begins alike is removed.
+pub const DELETED_PAGE_KEYS: usize = 1_000;
 /// What redb may cache of a segment that is written, in bytes: half of it gathers a turn's pages.
 pub const SEGMENT_CACHE_BYTES: usize = 16 * MIB;
 /// What redb may cache of a sealed segment, in bytes: its inner pages and some of its index.

@@ -13,6 +13,7 @@ use tidemill_protocol::primitive::{Malformed, Reader, Writer};
 
 use crate::fault::Fault;
 use crate::ids::{DeploymentId, ShardId, StepNumber, TaskId};
+use crate::limits;
 use crate::plugin::TimerKind;
 
 /// The tables of one group, to read. Reading may fail, because what is not in memory is read from disk.
@@ -28,6 +29,12 @@ pub trait View {
     /// # Errors
     /// A [`Fault`] of the storage.
     fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault>;
+
+    /// The keys of what [`View::scan`] returns. Values are neither held nor verified.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the storage.
+    fn keys(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<Bytes>, Fault>;
 }
 
 /// The tables of one group. Writing stages in memory and cannot fail.
@@ -53,6 +60,36 @@ pub fn scan_with(
     end: Option<&[u8]>,
     limit: usize,
 ) -> Result<Vec<(Bytes, Bytes)>, Fault> {
+    merged(|from| base.scan(from, end, limit), Bytes::clone, changes, start, end, limit)
+}
+
+/// The keys of what [`scan_with`] returns: see [`View::keys`].
+///
+/// # Errors
+/// A [`Fault`] of the storage.
+pub fn keys_with(
+    base: &dyn View,
+    changes: &Changes,
+    start: &[u8],
+    end: Option<&[u8]>,
+    limit: usize,
+) -> Result<Vec<Bytes>, Fault> {
+    let page = |from: &[u8]| -> Result<Vec<(Bytes, ())>, Fault> {
+        Ok(base.keys(from, end, limit)?.into_iter().map(|key| (key, ())).collect())
+    };
+    let found = merged(page, |_| (), changes, start, end, limit)?;
+    Ok(found.into_iter().map(|(key, ())| key).collect())
+}
+
+/// Pages of a base, as they would be with changes made; `of` is what is wanted of a new value.
+fn merged<T>(
+    page: impl Fn(&[u8]) -> Result<Vec<(Bytes, T)>, Fault>,
+    of: impl Fn(&Bytes) -> T,
+    changes: &Changes,
+    start: &[u8],
+    end: Option<&[u8]>,
+    limit: usize,
+) -> Result<Vec<(Bytes, T)>, Fault> {
     let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
     if limit == 0 || end.is_some_and(|end| end <= start) {
         return Ok(Vec::new());
@@ -61,15 +98,15 @@ pub fn scan_with(
     let mut found = Vec::new();
     let mut from = Bytes::copy_from_slice(start);
     loop {
-        let page = base.scan(&from, end, limit)?;
+        let page = page(&from)?;
         let is_last = page.len() < limit;
         let next = page.last().map(|(key, _)| successor(key));
         for (key, value) in page {
             while let Some((earlier, new)) = changed.next_if(|(change, _)| **change < key) {
-                found.extend(new.as_ref().map(|new| (earlier.clone(), new.clone())));
+                found.extend(new.as_ref().map(|new| (earlier.clone(), of(new))));
             }
             match changed.next_if(|(change, _)| **change == key) {
-                Some((_, new)) => found.extend(new.as_ref().map(|new| (key, new.clone()))),
+                Some((_, new)) => found.extend(new.as_ref().map(|new| (key, of(new)))),
                 None => found.push((key, value)),
             }
             if found.len() >= limit {
@@ -81,7 +118,7 @@ pub fn scan_with(
         from = next;
     }
     for (key, value) in changed {
-        found.extend(value.as_ref().map(|value| (key.clone(), value.clone())));
+        found.extend(value.as_ref().map(|value| (key.clone(), of(value))));
         if found.len() >= limit {
             break;
         }
@@ -95,6 +132,28 @@ pub fn successor(key: &[u8]) -> Bytes {
     let mut next = key.to_vec();
     next.push(0);
     Bytes::from(next)
+}
+
+/// Removes what lies in `start <= key` and `key < end`, page by page, whatever its values are. Each key stays in memory
+/// as removed: until the next checkpoint, and on a leader a second time until the entry is applied.
+///
+/// # Errors
+/// A [`Fault`] of the storage.
+pub fn delete_within(
+    tables: &mut (impl Tables + ?Sized),
+    start: &[u8],
+    end: Option<&[u8]>,
+) -> Result<(), Fault> {
+    let mut from = Bytes::copy_from_slice(start);
+    loop {
+        let keys = tables.keys(&from, end, limits::DELETED_PAGE_KEYS)?;
+        let is_last = keys.len() < limits::DELETED_PAGE_KEYS;
+        from = keys.last().map_or(from, |last| successor(last));
+        keys.into_iter().for_each(|key| tables.delete(key));
+        if is_last {
+            return Ok(());
+        }
+    }
 }
 
 /// A value that knows its bytes.
@@ -408,6 +467,11 @@ impl MemoryTables {
     pub fn rows(&self) -> impl Iterator<Item = (&Bytes, &Bytes)> {
         self.rows.iter()
     }
+
+    fn within(&self, start: &[u8], end: Option<&[u8]>) -> impl Iterator<Item = (&Bytes, &Bytes)> {
+        let from = self.rows.range::<[u8], _>((Bound::Included(start), Bound::Unbounded));
+        from.take_while(move |(key, _)| end.is_none_or(|end| &key[..] < end))
+    }
 }
 
 impl View for MemoryTables {
@@ -416,9 +480,11 @@ impl View for MemoryTables {
     }
 
     fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
-        let from = self.rows.range::<[u8], _>((Bound::Included(start), Bound::Unbounded));
-        let within = from.take_while(|(key, _)| end.is_none_or(|end| &key[..] < end));
-        Ok(within.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+        Ok(self.within(start, end).take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn keys(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<Bytes>, Fault> {
+        Ok(self.within(start, end).take(limit).map(|(key, _)| key.clone()).collect())
     }
 }
 
@@ -494,6 +560,9 @@ mod tests {
                 let end = end.as_ref().map(|end| &end[..]);
                 let expected = changed.scan(&[start], end, limit).unwrap();
                 assert_eq!(scan_with(&base, &changes, &[start], end, limit).unwrap(), expected);
+                let keys: Vec<_> = expected.into_iter().map(|(key, _)| key).collect();
+                assert_eq!(keys_with(&base, &changes, &[start], end, limit).unwrap(), keys);
+                assert_eq!(changed.keys(&[start], end, limit).unwrap(), keys);
             }
         }
     }

@@ -250,7 +250,5 @@ fn remove_tasks(
 }
 
 fn delete_all(tables: &mut dyn Tables, prefix: &Bytes) -> Result<(), Fault> {
-    let rows = tables.scan(prefix, end_of_prefix(prefix).as_deref(), usize::MAX)?;
-    rows.into_iter().for_each(|(key, _)| tables.delete(key));
-    Ok(())
+    tables::delete_within(tables, prefix, end_of_prefix(prefix).as_deref())
 }

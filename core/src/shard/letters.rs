@@ -251,8 +251,7 @@ pub(super) fn begin(tables: &mut dyn Tables, spec: &TaskSpec, partition: Partiti
 pub(super) fn trim(tables: &mut dyn Tables, at: TopicPartition, before: Offset) -> Result<(), Fault> {
     for key in [Key::Letter, Key::Redrive] {
         let (start, end) = (key(at, Offset(0)).encode(), key(at, before).encode());
-        let gone = tables.scan(&start, Some(&end), usize::MAX)?;
-        gone.into_iter().for_each(|(key, _)| tables.delete(key));
+        tables::delete_within(tables, &start, Some(&end))?;
     }
     Ok(())
 }

@@ -140,17 +140,15 @@ impl Base {
         }
         Ok(Bytes::copy_from_slice(value))
     }
-}
 
-impl View for Base {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
-        guarded(self.file.path(), || {
-            let row = ReadableTable::get(&self.rows, key)?;
-            Ok(row.map(|row| self.open(key, row.value())).transpose()?)
-        })
-    }
-
-    fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
+    /// What `look` makes of each key and its row, in the order of the keys: see [`View::scan`].
+    fn each<T>(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        limit: usize,
+        look: impl Fn(&[u8], &[u8]) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, Fault> {
         if end.is_some_and(|end| end <= start) {
             return Ok(Vec::new());
         }
@@ -162,10 +160,27 @@ impl View for Base {
             };
             for row in range.take(limit) {
                 let (key, row) = row?;
-                found.push((Bytes::copy_from_slice(key.value()), self.open(key.value(), row.value())?));
+                found.push(look(key.value(), row.value())?);
             }
             Ok(found)
         })
+    }
+}
+
+impl View for Base {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        guarded(self.file.path(), || {
+            let row = ReadableTable::get(&self.rows, key)?;
+            Ok(row.map(|row| self.open(key, row.value())).transpose()?)
+        })
+    }
+
+    fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
+        self.each(start, end, limit, |key, row| Ok((Bytes::copy_from_slice(key), self.open(key, row)?)))
+    }
+
+    fn keys(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<Bytes>, Fault> {
+        self.each(start, end, limit, |key, _| Ok(Bytes::copy_from_slice(key)))
     }
 }
 

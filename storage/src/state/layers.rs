@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidemill_core::fault::Fault;
-use tidemill_core::tables::{Changes, Tables, View, scan_with};
+use tidemill_core::tables::{Changes, Tables, View, keys_with, scan_with};
 
 use super::base::Base;
 
@@ -59,6 +59,10 @@ impl View for Layers {
     fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
         scan_with(&self.lower, &self.dirty, start, end, limit)
     }
+
+    fn keys(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<Bytes>, Fault> {
+        keys_with(&self.lower, &self.dirty, start, end, limit)
+    }
 }
 
 impl Tables for Layers {
@@ -81,5 +85,9 @@ impl View for Lower {
 
     fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
         scan_with(&*self.base, &self.frozen, start, end, limit)
+    }
+
+    fn keys(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<Bytes>, Fault> {
+        keys_with(&*self.base, &self.frozen, start, end, limit)
     }
 }

@@ -305,4 +305,8 @@ impl View for StateStore {
     fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
         self.shared().layers.read().scan(start, end, limit)
     }
+
+    fn keys(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<Bytes>, Fault> {
+        self.shared().layers.read().keys(start, end, limit)
+    }
 }

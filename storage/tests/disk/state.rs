@@ -91,6 +91,7 @@ fn tables_are_what_was_applied_also_after_a_power_cut() {
                 let (start, end) = ([lots.below(4) as u8], [lots.below(5) as u8, 20]);
                 let limit = lots.below(50) as usize;
                 assert_eq!(store.scan(&start, Some(&end), limit), model.scan(&start, Some(&end), limit));
+                assert_eq!(store.keys(&start, Some(&end), limit), model.keys(&start, Some(&end), limit));
                 let key = [lots.below(4) as u8, lots.below(40) as u8, 0, 7];
                 assert_eq!(store.get(&key), model.get(&key));
             }
