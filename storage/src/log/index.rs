@@ -79,6 +79,11 @@ impl Index {
         self.partitions.retain(|_, batches| {
             let kept = batches.partition_point(|batch| batch.index <= last);
             batches.drain(..kept);
+            let mut max_so_far_ms = i64::MIN;
+            for batch in batches.iter_mut() {
+                max_so_far_ms = max_so_far_ms.max(batch.max_timestamp_ms);
+                batch.max_so_far_ms = max_so_far_ms;
+            }
             !batches.is_empty()
         });
         self.descents.forget_upto(last);

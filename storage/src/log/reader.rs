@@ -364,10 +364,11 @@ impl Shared {
             let memory = self.memory();
             (memory.line.index.at_time(at, timestamp_ms), memory.line.number)
         };
-        let reaches = |span: &Span| !span.is_gone() && span.max_timestamp_ms >= timestamp_ms;
         let is_late = |placed: &PlacedBatch| Ok(index::extent(&placed.batch)?.2 >= timestamp_ms);
-        let mut in_vain = None;
+        let (mut from, mut in_vain) = (LogIndex(0), None);
         let sealed = loop {
+            let reaches =
+                |span: &Span| !span.is_gone() && span.last >= from && span.max_timestamp_ms >= timestamp_ms;
             let Some(segment) = self.directory_spans(line, at, |spans| spans.first_matching(reaches))? else {
                 break None;
             };
@@ -377,8 +378,10 @@ impl Shared {
             if let Some(found) = self.first_in_chunk(LogIndex(chunk.place), at, is_late)? {
                 break Some(found);
             }
+            // It may have been given back since we were led there; then we are led on. If we are not, the time was that
+            // of an earlier batch, which is gone: this span counts it still.
             if in_vain.replace(chunk.place) == Some(chunk.place) {
-                return Err(missing(at, chunk.base));
+                from = after(chunk.last);
             }
         };
         let found = match sealed {

@@ -47,7 +47,8 @@ pub(super) struct Span {
     pub(super) first: LogIndex,
     /// The last.
     pub(super) last: LogIndex,
-    /// The latest timestamp of the records: in a segment, of this and all earlier spans of the segment.
+    /// The latest timestamp of the records: in a segment, of this and all earlier spans of the segment. An earlier one
+    /// that was given back where it lies counts still.
     pub(super) max_timestamp_ms: i64,
     /// What the batches take, in bytes.
     pub(super) bytes: u64,

@@ -225,3 +225,47 @@ fn what_failed_to_be_given_back_is_tried_again() {
         whole_batches(&log);
     }
 }
+
+#[test]
+fn a_time_that_went_with_an_earlier_batch_hides_none_behind_it() {
+    let disk = SimDisk::new();
+    let life = Life::on(&disk, 1);
+    let (log, _) = life.open(&options()).unwrap();
+    let mut model = Model { term: 1, ..Model::default() };
+    // The last of these lies in a segment of its own.
+    for (turn, time) in [1_000, 500, 900, 400, 950].into_iter().enumerate() {
+        let next = model.next();
+        let entries: Vec<_> = (0..3)
+            .map(|number| {
+                let batch = batch(Offset(turn as u64), 1, 16_000, time);
+                entry(id(1, next + number), vec![placed(place(number), batch)])
+            })
+            .collect();
+        model.entries.extend(entries.clone());
+        life.run(append(&log, entries)).unwrap();
+        if turn >= 3 {
+            log.set_committed(log.last_id().unwrap());
+            life.run(log.roll(0)).unwrap();
+            life.settle();
+        }
+    }
+    life.run(log.purge(log.last_id().unwrap())).unwrap();
+    let upto = LogIndex(model.next());
+    let found = |log: &GroupLog, time| {
+        let found = log.batch_for_time(place(0), time, upto).unwrap();
+        found.map(|(index, _)| index.0)
+    };
+    assert_eq!(found(&log, 800), Some(0));
+
+    let given = Given { below: model.next(), starts: [(place(0), Offset(1))].into(), ..Given::default() };
+    let reclaimed = reclaim(&life, &log, &given);
+    assert_eq!((reclaimed.punched, reclaimed.rewritten, reclaimed.unlinked), (1, 0, 0), "{reclaimed:?}");
+    let all = |log: &GroupLog| [400, 500, 501, 900, 901, 950, 951, 1_000].map(|time| found(log, time));
+    let expected = [Some(3), Some(3), Some(6), Some(6), Some(12), Some(12), None, None];
+    assert_eq!(all(&log), expected);
+    check(&log, &model, &given);
+    life.run(log.close()).unwrap();
+    let life = Life::on(&disk, 1);
+    let (log, _) = life.open(&options()).unwrap();
+    assert_eq!(all(&log), expected);
+}

@@ -13,7 +13,7 @@ use tidemill_storage::log::{EncodedEntry, GroupLog, LogEntry, Payload, Reclaimed
 use super::descent::{all_children, found_children, some_positions};
 use super::history::small_segments;
 use super::model::{Model, partitions};
-use super::world::{Life, Lots, all_entries, append, at, entry, for_seeds, id, plain};
+use super::world::{Life, Lots, all_entries, append, at, batch, entry, for_seeds, id, placed, plain};
 
 /// What may be gone of a log.
 #[derive(Debug, Clone, Default)]
@@ -243,4 +243,30 @@ fn an_error_on_the_way_leaves_the_log_as_it_was() {
     assert!(matches!(failed, Err(Fault::Disk { .. })));
     assert_eq!(all_entries(&log).unwrap().len(), 20);
     assert_eq!(life.faults(), []);
+}
+
+#[test]
+fn a_time_that_went_with_a_segment_is_not_found_in_what_is_not_sealed() {
+    let disk = SimDisk::new();
+    let life = Life::on(&disk, 1);
+    let (log, _) = life.open(&small_segments()).unwrap();
+    for (index, time) in [(0, 1_000), (1, 500), (2, 900)] {
+        let batch = batch(Offset(index), 1, 100, time);
+        life.run(append(&log, vec![entry(id(1, index), vec![placed(at(1, 0), batch)])])).unwrap();
+        // It is sealed only once it is committed: what follows is known before that.
+        if index == 0 {
+            life.run(log.roll(0)).unwrap();
+        }
+    }
+    log.set_committed(id(1, 2));
+    life.settle();
+    let found = |time| {
+        let found = log.batch_for_time(at(1, 0), time, LogIndex(3)).unwrap();
+        found.map(|(index, _)| index.0)
+    };
+    assert_eq!([800, 950].map(found), [Some(0), Some(0)]);
+    life.run(log.purge(id(1, 0))).unwrap();
+    let given = Given { below: 1, starts: [(at(1, 0), Offset(1))].into(), ..Given::default() };
+    assert_eq!(reclaim(&life, &log, &given).unwrap().unlinked, 1);
+    assert_eq!([500, 800, 950].map(found), [Some(1), Some(2), None]);
 }
