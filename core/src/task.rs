@@ -90,7 +90,7 @@ pub struct Output {
     pub name: String,
     /// The shard of each of its partitions.
     pub shards: Vec<ShardId>,
-    /// The topic's `max.message.bytes`.
+    /// The topic's `max.message.bytes` when the generation was made.
     pub batch_bytes_max: u32,
 }
 

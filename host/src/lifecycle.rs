@@ -27,8 +27,9 @@ impl Plugins {
         Ok(paused)
     }
 
-    /// Has a plugin's tasks take steps again, be it that they were paused, or that its failure policy stopped them. Those
-    /// that are behind a log start go on where `behind` says; without it, it is refused.
+    /// Has a plugin's tasks take steps again, be it that they were paused, or that its failure policy stopped them; or
+    /// tells them what the topics take now that they write to. Those that are behind a log start go on where `behind`
+    /// says; without it, it is refused.
     ///
     /// # Errors
     /// [`DeployError`].
@@ -51,7 +52,8 @@ impl Plugins {
             }
             tracing::warn!(plugin = name, ?choice, "goes on behind what was removed");
         }
-        if self.describe(&known)?.iter().all(|task| task.status == "running") {
+        let is_running = self.describe(&known)?.iter().all(|task| task.status == "running");
+        if is_running && lifecycle::knows_limits(&self.catalog.view(), &known)? {
             return Ok(Deployed { deployment: known, changed: false });
         }
         let resumed =

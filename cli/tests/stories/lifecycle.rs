@@ -153,7 +153,10 @@ fn a_paused_plugin_takes_no_steps_over_a_restart_and_a_new_version() {
     broker.run(&["plugin", "resume", "state-counter"]).unwrap();
     broker.settle(PATIENCE).unwrap();
     assert_eq!(consume(&broker, "out").len(), KEYS);
-    assert_eq!(broker.json(&["plugin", "resume", "state-counter"]).unwrap()["changed"], false);
+    let resumed = || broker.json(&["plugin", "resume", "state-counter"]).unwrap()["changed"].clone();
+    assert_eq!(resumed(), false);
+    broker.run(&["topic", "alter", "out", "--set", "max.message.bytes=2000000"]).unwrap();
+    assert_eq!([resumed(), resumed()], [true, false], "it is told what its topic takes now");
     broker.run(&["plugin", "verify"]).unwrap();
 }
 

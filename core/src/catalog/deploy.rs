@@ -35,6 +35,13 @@ pub struct Request {
     pub log: TopicId,
 }
 
+impl Request {
+    /// Whether this version is deployed already.
+    fn is_version_of(&self, known: &Deployment) -> bool {
+        known.digest == self.digest && known.manifest == self.manifest
+    }
+}
+
 /// What a deployment comes to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
@@ -99,8 +106,8 @@ pub fn decide(
     }
     let known = deployment(view, tenant, &manifest.name)?;
     if let Some(known) = &known {
-        let has_log = known.spec.log.is_some();
-        if known.digest == request.digest && known.manifest == *manifest && has_log {
+        let is_told = known.spec.log.is_some() && lifecycle::knows_limits(view, known)?;
+        if request.is_version_of(known) && is_told {
             return Ok(Ok(Decision::Unchanged(Box::new(known.clone()))));
         }
         if !known.spec.inputs.iter().map(|input| input.topic).eq(reads.iter().map(|row| row.id)) {
@@ -163,8 +170,13 @@ pub fn decide(
         spec,
         starts,
         deployed_at: now,
-        previous: known.map(|known| {
-            Box::new(Version { generation: known.generation, digest: known.digest, manifest: known.manifest })
+        previous: known.and_then(|known| {
+            // The same version, which is told something anew, leaves what a rollback goes back to.
+            if request.is_version_of(&known) {
+                return known.previous;
+            }
+            let Deployment { generation, digest, manifest, .. } = known;
+            Some(Box::new(Version { generation, digest, manifest }))
         }),
     };
     let groups = own.group.into_iter().collect();

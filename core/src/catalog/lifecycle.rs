@@ -4,10 +4,12 @@
 //! work, reaches the shards by the same command of their logs, and is found again by whoever reconciles after a crash.
 //! So a replay of a shard's log pauses and restarts a task where the broker did.
 //!
+//! Each tells the tasks anew what the topics take that they write to: whoever raises a limit has the plugin go on.
+//!
 //! A rollback is a deployment of the version before: see [`super::deploy`].
 
 use super::deploy::Decision;
-use super::{Command, Deployment, deployment};
+use super::{Command, Deployment, deployment, own_topics};
 use crate::fault::Fault;
 use crate::manifest::Manifest;
 use crate::rejection::Rejection;
@@ -55,10 +57,19 @@ pub fn decide(
             }
         }
     }
+    next.spec = own_topics::renewed(view, &next.spec)?;
     (next.generation, next.spec.generation, next.deployed_at) = (generation, generation, now);
     let deployment = Box::new(next);
     let command = Command::Deploy { deployment, topics: Vec::new(), groups: Vec::new() };
     Ok(Ok(Decision::Deploy(Box::new(command))))
+}
+
+/// Whether a deployment's tasks are told what the topics that they write to take now.
+///
+/// # Errors
+/// A [`Fault`] of the storage.
+pub fn knows_limits(view: &dyn View, known: &Deployment) -> Result<bool, Fault> {
+    Ok(own_topics::renewed(view, &known.spec)? == known.spec)
 }
 
 /// Decides to end a deployment: what was deployed, and the command.
@@ -110,6 +121,7 @@ fn missing(name: &str) -> Rejection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::topics;
     use crate::catalog::workbench::{NOW, TENANT, carry_out, cluster, deploy, finish, manifest, why};
     use crate::ids::{DeploymentId, Digest, Generation};
     use crate::tables::MemoryTables;
@@ -173,6 +185,31 @@ mod tests {
         let other = deploy(&mut tables, manifest("a", r#","publish":["c"]"#)).unwrap();
         assert_eq!((other.generation, other.spec.outputs[0].name.as_str()), (Generation(2), "c"));
         assert!(why(deploy(&mut tables, manifest("a", r#","publish":["d"]"#))).contains("no topic d"));
+    }
+
+    #[test]
+    fn what_a_topic_takes_now_is_told_with_every_generation_and_is_worth_one() {
+        let mut tables = cluster();
+        let version = || manifest("a", r#","publish":["b"]"#);
+        let first = deploy(&mut tables, version()).unwrap();
+        let alter = |tables: &mut MemoryTables, topic: &str, bytes: &str| {
+            let changes = [("max.message.bytes".to_owned(), Some(bytes.to_owned()))];
+            let (_, command) = topics::alter(&*tables, TENANT, topic, &changes).unwrap().unwrap();
+            carry_out(tables, &command.unwrap());
+        };
+        let told = |deployed: &Deployment| deployed.spec.outputs[0].batch_bytes_max;
+        alter(&mut tables, "b", "2000000");
+        let again = deploy(&mut tables, version()).unwrap();
+        assert_eq!((told(&again), again.generation), (2_000_000, Generation(2)));
+        assert_eq!(again.previous, None, "it is no other version");
+        alter(&mut tables, "a", "2000000");
+        assert_eq!(deploy(&mut tables, version()).unwrap(), again, "it is not told of what it only reads");
+        let reset = Order::Reset { starts: first.starts, fresh_state: false };
+        for (millions, next) in (3_u32..).zip([Order::Resume, Order::Pause, reset]) {
+            let bytes = millions * 1_000_000;
+            alter(&mut tables, "b", &bytes.to_string());
+            assert_eq!(told(&order(&mut tables, &next).unwrap()), bytes);
+        }
     }
 
     #[test]

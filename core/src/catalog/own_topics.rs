@@ -8,13 +8,13 @@ use tidemill_protocol::ids::{TopicId, TopicName};
 
 use super::deploy::Request;
 use super::topics::{self, NewTopic};
-use super::{AffinityGroupRow, TopicRow, TopicSettings, put_topics, shards_of, topic};
+use super::{AffinityGroupRow, TopicRow, TopicSettings, put_topics, shards_of, topic, topic_by_id};
 use crate::fault::Fault;
 use crate::head::Head;
 use crate::limits;
 use crate::rejection::Rejection;
 use crate::tables::View;
-use crate::task::Output;
+use crate::task::{Output, TaskSpec};
 
 /// The topics of a plugin, and what is to be made for them.
 #[derive(Debug)]
@@ -120,6 +120,17 @@ pub(super) fn output(view: &dyn View, row: &TopicRow) -> Result<Output, Fault> {
         shards: shards_of(view, row)?,
         batch_bytes_max: row.settings.max_message_bytes(),
     })
+}
+
+/// What tasks are told, with what the topics that they write to take now.
+pub(super) fn renewed(view: &dyn View, spec: &TaskSpec) -> Result<TaskSpec, Fault> {
+    let mut spec = spec.clone();
+    for output in spec.outputs.iter_mut().chain([&mut spec.dead_letter]).chain(&mut spec.log) {
+        if let Some(row) = topic_by_id(view, output.topic)? {
+            output.batch_bytes_max = row.settings.max_message_bytes();
+        }
+    }
+    Ok(spec)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use tidemill_protocol::ids::{Offset, Partition, Position, TopicPartition};
 
 pub use meta::{Clock, StepMeta, TimerMove, meta};
 
-use super::{Deciding, end_of, extend, letters};
+use super::{Deciding, extend, letters, partition};
 use crate::effect::Effect;
 use crate::entry::{Entry, EntryKind, PlacedBatch, stored_header};
 use crate::envelope::{Derivation, Envelope, Lineage, Origin};
@@ -134,7 +134,7 @@ pub enum StepRefused {
         limit: u32,
     },
     /// What the step derives for one partition is larger than its topic takes.
-    #[error("the step derives {bytes} bytes for partition {partition} of {topic}, and the topic takes {limit} in a batch; its setting max.message.bytes raises it", partition = .partition.0)]
+    #[error("the step derives {bytes} bytes for partition {partition} of {topic}, and the topic takes {limit} in a batch; its setting max.message.bytes raises it, and plugin resume tells the plugin", partition = .partition.0)]
     TooLarge {
         /// The topic.
         topic: String,
@@ -232,16 +232,27 @@ pub fn decide(deciding: &Deciding, proposed: &Proposed) -> Result<Result<Entry, 
     let append_time = deciding.append_time()?;
     let mut placed = Vec::with_capacity(batches.len());
     for derived in batches {
-        // A partition that this shard does not hold lies elsewhere: the spec says where.
-        let base_offset = match derived.shard {
-            None => end_of(deciding.head, derived.at)?
-                .ok_or_else(|| Fault::damaged("a task's spec", "it names a partition that is not here"))?,
+        // A partition that this shard does not hold lies elsewhere: the spec says where, and what its topic took when
+        // the generation was made. Of one that is here its row says what it takes, as to producers.
+        let (base_offset, limit) = match derived.shard {
+            None => {
+                let row = partition(deciding.head, derived.at)?;
+                let row = row.ok_or_else(|| {
+                    Fault::damaged("a task's spec", "it names a partition that is not here")
+                })?;
+                (row.end, row.batch_bytes_max)
+            }
             Some(_) => {
                 let link = tables::read::<LinkRow>(deciding.head, &Key::Outbound(task, derived.at))?;
                 meta.previous.push(link.unwrap_or_default());
-                Offset(0)
+                (Offset(0), derived.output.batch_bytes_max)
             }
         };
+        let (bytes, limit) = (derived.batch.len(), limit as usize);
+        if bytes > limit && !derived.is_letter {
+            let (topic, partition) = (derived.output.name.clone(), derived.at.partition);
+            return Ok(Err(StepRefused::TooLarge { topic, partition, bytes, limit }));
+        }
         let mut stamped = BytesMut::from(&derived.batch[..]);
         batch::stamp(&mut stamped, base_offset, deciding.leader_epoch());
         let crc = stored_header(&stamped)?.crc;
@@ -272,7 +283,10 @@ fn resolved(change: &TimerChange, sources: &[Source]) -> TimerMove {
 }
 
 /// What a step derives for one partition.
-struct Derived {
+struct Derived<'a> {
+    output: &'a Output,
+    /// Whether it is a dead letter, which is as large as it must be.
+    is_letter: bool,
     /// The shard of that partition, when it is not this one.
     shard: Option<ShardId>,
     at: TopicPartition,
@@ -281,11 +295,11 @@ struct Derived {
 }
 
 /// Puts a step's records into batches, one for each partition, in the order in which they were emitted.
-fn derive(
-    spec: &TaskSpec,
+fn derive<'a>(
+    spec: &'a TaskSpec,
     proposed: &Proposed,
     derivation: &Derivation,
-) -> Result<Vec<Derived>, StepRefused> {
+) -> Result<Vec<Derived<'a>>, StepRefused> {
     let mut by_partition: BTreeMap<(u16, Partition), Vec<&Emitted>> = BTreeMap::new();
     for emitted in &proposed.effects.emitted {
         let partition = partition_of(spec, emitted, derivation.task.partition);
@@ -307,12 +321,10 @@ fn derive(
             push(&mut builder, emitted, source).map_err(StepRefused::Unwritable)?;
         }
         let batch = builder.build().map_err(|error| StepRefused::Unwritable(error.to_string()))?;
-        let (bytes, limit) = (batch.len(), output.batch_bytes_max as usize);
-        if bytes > limit && number != DEAD_LETTER {
-            return Err(StepRefused::TooLarge { topic: output.name.clone(), partition, bytes, limit });
-        }
         let shard = output.shards[partition.0 as usize];
         batches.push(Derived {
+            output,
+            is_letter: number == DEAD_LETTER,
             shard: (shard != own).then_some(shard),
             at: TopicPartition { topic: output.topic, partition },
             batch,

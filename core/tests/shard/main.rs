@@ -19,6 +19,7 @@ use tidemill_core::plugin::{Effects, StateChange};
 use tidemill_core::rejection::Rejection;
 use tidemill_core::rows::{LinkRow, TaskStatus};
 use tidemill_core::seams::Timestamp;
+use tidemill_core::shard::control::{Control, NewPartition};
 use tidemill_core::shard::produce::Verdict;
 use tidemill_core::shard::ship::{Reception, Shipped};
 use tidemill_core::shard::step::{Outcome, Proposed, StepRefused, TaskState};
@@ -183,7 +184,7 @@ fn failures_are_counted_and_consume_nothing_until_the_policy_decides() {
 }
 
 #[test]
-fn a_chain_ends_at_its_hop_limit_and_a_batch_at_its_topics() {
+fn a_chain_ends_at_its_hop_limit() {
     let mut mill = Mill::holding(&[ORDERS, at(2, 0), at(3, 0)]);
     start(&mut mill, 1);
     let mut far = source(0);
@@ -192,13 +193,27 @@ fn a_chain_ends_at_its_hop_limit_and_a_batch_at_its_topics() {
     let sources = [far];
     let refused = mill.step(&proposed(&sources, 0, effects())).unwrap_err();
     assert_eq!(refused, StepRefused::Hops { parent: far.position, hops: 5, limit: 4 });
-    let many = Effects { emitted: vec![emitted(0, "b"); 200], ..Effects::default() };
+    mill.step(&proposed(&[source(0)], 0, effects())).unwrap();
+}
+
+#[test]
+fn a_batch_ends_at_what_its_partition_takes_now_or_elsewhere_took_when_the_generation_was_made() {
+    let mut mill = Mill::holding(&[ORDERS, at(2, 0), at(3, 0)]);
+    start(&mut mill, 1);
     let sources = [source(0)];
-    assert!(matches!(
-        mill.step(&proposed(&sources, 0, many)),
-        Err(StepRefused::TooLarge { limit: 2_000, .. })
-    ));
-    mill.step(&proposed(&sources, 0, effects())).unwrap();
+    let step = |mill: &mut Mill, partition, count| {
+        let emitted = vec![emitted(0, key_for(partition)); count];
+        match mill.step(&proposed(&sources, 0, Effects { emitted, ..Effects::default() })) {
+            Ok(()) => None,
+            Err(StepRefused::TooLarge { limit, .. }) => Some(limit),
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert_eq!(step(&mut mill, 1, 200), Some(2_000), "in shard 5");
+    assert_eq!(step(&mut mill, 0, 2_000), Some(10_000), "here");
+    let lines = NewPartition { topic: LINES, partition: 0, batch_bytes_max: 100_000 };
+    mill.control(&Control::AlterPartitions { partitions: vec![lines] });
+    assert_eq!(step(&mut mill, 0, 2_000), None, "without another generation");
 }
 
 #[test]
