@@ -36,6 +36,8 @@ const READ_BYTES: usize = 4 << 20;
 pub struct Letter {
     /// Where it lies in the dead-letter topic.
     pub at: Place,
+    /// The entry of its shard's log that holds it.
+    pub index: LogIndex,
     /// What became of it.
     pub fate: Fate,
     /// When it was given up, in milliseconds since 1970.
@@ -281,8 +283,9 @@ pub(crate) fn read(
     let batches = batches.map_err(|error| Fault::damaged("a dead-letter topic", error))?;
     let tables = shard.group.tables();
     let (mut letters, mut next) = (Vec::new(), None);
-    for (_, placed) in batches {
-        next = Some(placed.header()?.next_offset());
+    for (index, placed) in batches {
+        let header = placed.header()?;
+        next = Some(header.next_offset());
         let envelope = Envelope::parse(&placed.envelope)?;
         // A program outside may have written to the topic what nobody can read: that is no letter.
         for (number, record) in
@@ -301,6 +304,7 @@ pub(crate) fn read(
             let facts = facts.collect();
             letters.push(Letter {
                 at: Place { partition: at.partition.0, offset: record.offset.0 },
+                index,
                 fate: Fate::of(&tables, Position { at, offset: record.offset })?,
                 append_time_ms: envelope.append_time.0,
                 timestamp_ms: record.timestamp_ms,

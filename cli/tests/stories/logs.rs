@@ -166,7 +166,8 @@ fn a_flood_is_bounded_and_a_line_says_how_many_were_dropped() {
 }
 
 /// A manifest beside another plugin's component.
-fn manifest(folder: &Path, name: &str, reads: &str, publishes: &str) -> PathBuf {
+/// A plugin that copies one topic to another.
+pub fn manifest(folder: &Path, name: &str, reads: &str, publishes: &str) -> PathBuf {
     let made = version_of(folder, name, "pass-through", 0, "");
     let text = format!(
         "name = \"{name}\"\ncomponent = \"it.wasm\"\npublish = [\"{publishes}\"]\n[config]\nto = \"{publishes}\"\n\

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use xtask::process::Broker;
 
 use crate::lifecycle::{PATIENCE, deploy, described, eventually, version_of, with_topics};
+use crate::logs::manifest;
 use crate::{consume, produce, values};
 
 const NAME: &str = "picky";
@@ -154,5 +155,34 @@ fn a_policy_that_stops_keeps_the_letter_and_a_deleted_plugin_leaves_it_open() {
     // It reads from the earliest record on, and so copies this one twice when it is given it again.
     broker.run(&["dlq", "redrive", NAME, "--all", "--wait"]).unwrap();
     assert_eq!(values(&consume(&broker, "out")), ["reject the trap"; 2]);
+    verify(&broker);
+}
+
+#[test]
+fn what_another_plugin_wrote_among_the_letters_is_none() {
+    let (folder, broker) = with_topics("2", &["cluster.shards=3"]);
+    // Before there is a plugin of that name, the topic is like any other.
+    broker.run(&["topic", "create", "picky.dead-letter", "--partitions", "2"]).unwrap();
+    let forger = manifest(folder.path(), "forger", "in", "picky.dead-letter");
+    deploy(&broker, &forger).unwrap();
+    deploy(&broker, &version_of(folder.path(), NAME, "reject-some", 0, "")).unwrap();
+    let facts = ["--header", "dead-letter-plugin=picky", "--header", "dead-letter-append-time-ms=1"];
+    produce(&broker, &[&["in"], &facts[..]].concat(), "forged\n");
+    produce(&broker, &["in"], "reject a\n");
+    broker.settle(PATIENCE).unwrap();
+    let forged = letters(&broker, "forged");
+    let redrives = broker.json(&["dlq", "redrive", NAME, "--all", "--dry-run"]).unwrap();
+    assert_eq!(redrives["letters"].as_array().unwrap().len(), 1, "{redrives}");
+    let refused = redrives["refused"].as_array().unwrap();
+    assert_eq!((forged.len(), refused.len()), (1, 1), "{redrives}");
+    assert!(refused[0]["why"].as_str().unwrap().contains("not written by this plugin's task"), "{redrives}");
+
+    let second = manifest(folder.path(), "second", "in", "picky.log");
+    let said = deploy(&broker, &second).unwrap_err().to_string();
+    assert!(said.contains("publish: topic picky.log is plugin picky's own"), "{said}");
+    assert_eq!(deploy(&broker, &forger).unwrap()["changed"], false, "what was deployed before stays");
+    take_them(&folder, &broker);
+    broker.run(&["dlq", "redrive", NAME, "--all", "--wait"]).unwrap();
+    assert_eq!(values(&consume(&broker, "out")), ["forged", "reject a"], "each once");
     verify(&broker);
 }

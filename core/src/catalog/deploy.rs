@@ -117,6 +117,9 @@ pub fn decide(
             return Ok(Err(unreadable));
         }
     }
+    if let Some(refused) = own_topics::refused(view, &manifest.name, &writes)? {
+        return Ok(Err(refused));
+    }
     let own = match own_topics::plan(view, request, &reads[0])? {
         Ok(own) => own,
         Err(rejection) => return Ok(Err(rejection)),

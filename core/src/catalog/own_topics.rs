@@ -8,7 +8,9 @@ use tidemill_protocol::ids::{TopicId, TopicName};
 
 use super::deploy::Request;
 use super::topics::{self, NewTopic};
-use super::{AffinityGroupRow, TopicRow, TopicSettings, put_topics, shards_of, topic, topic_by_id};
+use super::{
+    AffinityGroupRow, TopicRow, TopicSettings, deployments, put_topics, shards_of, topic, topic_by_id,
+};
 use crate::fault::Fault;
 use crate::head::Head;
 use crate::limits;
@@ -112,6 +114,21 @@ fn one(
     Ok(topics::plan(view, &new)?.map(|(row, group)| (row, Some(group))))
 }
 
+/// Why a plugin may not publish to these topics, if one is another plugin's own: what lies there is taken for the word
+/// of that one's tasks.
+pub(super) fn refused(view: &dyn View, plugin: &str, writes: &[Output]) -> Result<Option<Rejection>, Fault> {
+    for other in deployments(view)?.iter().filter(|other| other.name != plugin) {
+        let is_own = |output: &&Output| other.spec.own_topics().any(|own| own.topic == output.topic);
+        if let Some(output) = writes.iter().find(is_own) {
+            let (topic, name) = (&output.name, &other.name);
+            return Ok(Some(Rejection::Invalid(format!(
+                "publish: topic {topic} is plugin {name}'s own, and only its tasks write there; name another"
+            ))));
+        }
+    }
+    Ok(None)
+}
+
 /// A topic as a task is told of it.
 pub(super) fn output(view: &dyn View, row: &TopicRow) -> Result<Output, Fault> {
     Ok(Output {
@@ -136,8 +153,9 @@ pub(super) fn renewed(view: &dyn View, spec: &TaskSpec) -> Result<TaskSpec, Faul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::workbench::{TENANT, cluster, deploy, manifest, why};
+    use crate::catalog::workbench::{TENANT, carry_out, cluster, deploy, manifest, why};
     use crate::catalog::{group, topics as making};
+    use crate::manifest::Manifest;
 
     #[test]
     fn both_are_made_once_beside_what_the_plugin_reads_and_belong_to_it() {
@@ -161,6 +179,27 @@ mod tests {
     }
 
     #[test]
+    fn nobody_else_publishes_there() {
+        let mut tables = cluster();
+        let forging = |name: &str, topic: &str| {
+            let changes = format!(r#","publish":["b","{topic}"]"#);
+            Manifest { name: name.into(), ..manifest("a", &changes) }
+        };
+        deploy(&mut tables, manifest("a", "")).unwrap();
+        for topic in ["it.dead-letter", "it.log"] {
+            let said = why(deploy(&mut tables, forging("other", topic)));
+            assert!(said.starts_with(&format!("publish: topic {topic} is plugin it's own")), "{said}");
+        }
+
+        // One that did before stays as it is, and so does what is the same version.
+        let (_, gone) = crate::catalog::lifecycle::delete(&tables, TENANT, "it").unwrap().unwrap();
+        carry_out(&mut tables, &gone);
+        let before = deploy(&mut tables, forging("other", "it.dead-letter")).unwrap();
+        deploy(&mut tables, manifest("a", "")).unwrap();
+        assert_eq!(deploy(&mut tables, forging("other", "it.dead-letter")).unwrap(), before);
+    }
+
+    #[test]
     fn a_topic_of_that_name_elsewhere_is_in_the_way() {
         let mut tables = cluster();
         let new = NewTopic {
@@ -172,7 +211,7 @@ mod tests {
             settings: TopicSettings::default(),
         };
         let command = making::decide(&tables, &new).unwrap().unwrap();
-        crate::catalog::workbench::carry_out(&mut tables, &command);
+        carry_out(&mut tables, &command);
         let said = why(deploy(&mut tables, manifest("a", "")));
         assert!(said.contains("topic it.log is of affinity group other, and its inputs are of g"), "{said}");
         assert_eq!(topic(&tables, TENANT, "it.dead-letter").unwrap(), None, "nothing was made");

@@ -4,19 +4,22 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tidemill_core::catalog::Deployment;
+use tidemill_core::entry::EntryKind;
 use tidemill_core::fault::Fault;
+use tidemill_core::ids::LogIndex;
 use tidemill_core::limits;
 use tidemill_core::plugin::{Event, Header};
 use tidemill_core::rows::PartitionRow;
 use tidemill_core::seams::Timestamp;
 use tidemill_core::shard::letters::{self, Redrive, Redriven};
-use tidemill_core::shard::step::Source;
+use tidemill_core::shard::step::{self, Outcome, Source};
 use tidemill_core::task::TaskSpec;
 use tidemill_protocol::ids::{Offset, Partition, Position};
+use tidemill_storage::log::Payload;
 
 use super::{Fate, Letter, Place, Which};
 use crate::plugins::Plugins;
-use crate::shards::Refused;
+use crate::shards::{Refused, Shard};
 
 /// Which letters are given to their plugin again.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -58,7 +61,7 @@ pub enum NoEvent {
         "it is the letter of a batch that cannot be read, or of a broker that did not write down when it was appended"
     )]
     NoRecord,
-    /// A program outside wrote it.
+    /// A program outside wrote it, or another plugin.
     #[error("it was not written by this plugin's task: nothing says which record it was")]
     Forged,
     /// An earlier version chose its partition by its key.
@@ -103,6 +106,16 @@ impl Letter {
     }
 }
 
+/// Whether an entry of a shard's log is of a step that gave something up. Into a dead-letter topic only its plugin's
+/// tasks write with such a one, or those of an earlier plugin of its name: what another plugin published there is of a
+/// step that went well, whatever its headers say.
+fn is_given_up(shard: &Shard, index: LogIndex) -> Result<bool, Fault> {
+    let entries = shard.group.log().entries(index.0..index.0 + 1, usize::MAX)?;
+    let Some(Payload::Entry(entry)) = entries.first().map(|entry| &entry.payload) else { return Ok(false) };
+    let is_step = entry.kind == EntryKind::Step;
+    Ok(is_step && matches!(step::meta(entry)?.outcome, Outcome::DeadLettered { .. }))
+}
+
 impl Plugins {
     /// Has letters given to the plugin again, or says which those would be.
     ///
@@ -118,14 +131,17 @@ impl Plugins {
         // Of letters that are not named, only those are meant that can be.
         let look = |letter: &Letter| {
             let is_meant = which.letters.is_some() || letter.fate == Fate::Open;
-            is_meant.then(|| letter.original(spec).map(|(_, source)| source.position.at.topic))
+            let of = |source: Source| (letter.index, source.position.at.topic);
+            is_meant.then(|| letter.original(spec).map(|(_, source)| of(source)))
         };
         let (found, is_complete) = self.meant(deployment, which, look)?;
         let mut redrives = Redrives { is_complete, ..Redrives::default() };
         let mut meant: BTreeMap<u32, Vec<Redriven>> = BTreeMap::new();
         for (place, source) in found {
+            let (shard, _) = self.letters_in(deployment, Partition(place.partition));
             match source {
-                Ok(source) => {
+                Ok((index, _)) if !is_given_up(shard, index)? => redrives.refuse(place, &NoEvent::Forged),
+                Ok((_, source)) => {
                     let redriven = Redriven { offset: place.offset, source };
                     meant.entry(place.partition).or_default().push(redriven);
                 }
