@@ -284,8 +284,7 @@ pub(crate) fn read(
     let tables = shard.group.tables();
     let (mut letters, mut next) = (Vec::new(), None);
     for (index, placed) in batches {
-        let header = placed.header()?;
-        next = Some(header.next_offset());
+        next = Some(placed.header()?.next_offset());
         let envelope = Envelope::parse(&placed.envelope)?;
         // A program outside may have written to the topic what nobody can read: that is no letter.
         for (number, record) in

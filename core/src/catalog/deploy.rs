@@ -101,15 +101,17 @@ pub fn decide(
             None => return Ok(Err(Rejection::Missing(format!("topic {name}")))),
         }
     }
-    if let Some(refused) = cycles::refused(view, tenant, manifest)? {
-        return Ok(Err(refused));
-    }
     let known = deployment(view, tenant, &manifest.name)?;
     if let Some(known) = &known {
         let is_told = known.spec.log.is_some() && lifecycle::knows_limits(view, known)?;
         if request.is_version_of(known) && is_told {
             return Ok(Ok(Decision::Unchanged(Box::new(known.clone()))));
         }
+    }
+    if let Some(refused) = cycles::refused(view, tenant, manifest)? {
+        return Ok(Err(refused));
+    }
+    if let Some(known) = &known {
         if !known.spec.inputs.iter().map(|input| input.topic).eq(reads.iter().map(|row| row.id)) {
             return Ok(Err(other_inputs(known, &reads)));
         }
