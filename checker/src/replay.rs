@@ -8,19 +8,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidemill_core::bundle::Grant;
+use tidemill_core::dead_letter::{self, Kept};
 use tidemill_core::entry::Entry;
 use tidemill_core::event_time::EventTimeRow;
 use tidemill_core::fault::Fault;
 use tidemill_core::ids::{LogIndex, ShardId, TaskId};
 use tidemill_core::limits;
-use tidemill_core::plugin::{GuestLimits, StateView, Timer};
+use tidemill_core::plugin::{Event, GuestLimits, StateView, Timer};
 use tidemill_core::rows::TaskRow;
 use tidemill_core::shard::step::{self, Outcome, Proposed, Source, StepMeta, TaskState};
 use tidemill_core::shard::{Deciding, letters as core};
 use tidemill_core::tables::{self, Key, MemoryTables};
 use tidemill_core::task::TaskSpec;
 use tidemill_core::timers::{self, SetBy};
-use tidemill_protocol::batch;
+use tidemill_protocol::batch::{self, Record};
 use tidemill_protocol::ids::{Offset, Position, TopicName, TopicPartition};
 use tidemill_runtime::{Mounted, StepInput};
 
@@ -202,7 +203,7 @@ impl Run<'_> {
         meta.fired.iter().map(setter).collect()
     }
 
-    /// A record that was given up lies in the dead-letter topic, whole.
+    /// A record that was given up lies in the dead-letter topic: whole, or cut to what a dead letter holds.
     fn dead_letter(&self, meta: &StepMeta) -> Result<(), String> {
         let (spec, _, found) = self.before(meta)?;
         let [letter] = &self.entry.batches[..] else {
@@ -224,11 +225,24 @@ impl Run<'_> {
             };
         }
         match (&found.events[..], found.unreadable) {
-            ([event], 0) if letter.key == event.key && letter.value == event.value => Ok(()),
+            ([event], 0) if is_letter_of(letter, event) => Ok(()),
             ([], 1) => Ok(()),
             _ => Err("the dead letter is not the record that it consumed".into()),
         }
     }
+}
+
+/// Whether a letter holds an event, or what is kept of one that is too large, and says so.
+fn is_letter_of(letter: &Record, event: &Event) -> bool {
+    if letter.key == event.key && letter.value == event.value {
+        return true;
+    }
+    let record = Kept { key: event.key.clone(), value: event.value.clone(), headers: event.headers.clone() };
+    let (kept, cut_from) = dead_letter::fitted(record);
+    let said = letter.headers.iter().rfind(|header| header.name == dead_letter::CUT_FROM);
+    let said = said.and_then(|header| header.value.as_deref());
+    let said = said.and_then(|said| std::str::from_utf8(said).ok()?.parse::<usize>().ok());
+    cut_from.is_some() && said == cut_from && letter.key == kept.key && letter.value == kept.value
 }
 
 /// The files that the steps of a task may read.
@@ -274,5 +288,64 @@ impl StateView for Folded {
 
     fn scan(&self, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fault> {
         TaskState { task: self.task, head: &*self.tables }.scan(start, end, limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_core::limits;
+    use tidemill_core::seams::Timestamp;
+    use tidemill_protocol::batch::RecordHeader;
+    use tidemill_protocol::ids::{Partition, TopicId};
+
+    use super::*;
+
+    fn event(value: Vec<u8>) -> Event {
+        let at = TopicPartition { topic: TopicId([1; 16]), partition: Partition(0) };
+        Event {
+            input: 0,
+            position: Position { at, offset: Offset(3) },
+            timestamp_ms: 5,
+            append_time: Timestamp(6),
+            key: Some(Bytes::from_static(b"key")),
+            value: Some(value.into()),
+            headers: Vec::new(),
+        }
+    }
+
+    /// What a broker writes of an event, with the fact that it was cut, if it was.
+    fn letter(event: &Event) -> Record {
+        let Event { key, value, headers, .. } = event.clone();
+        let (kept, cut_from) = dead_letter::fitted(Kept { key, value, headers });
+        let says = |bytes: usize| RecordHeader {
+            name: dead_letter::CUT_FROM.to_owned(),
+            value: Some(bytes.to_string().into()),
+        };
+        Record {
+            offset: Offset(0),
+            timestamp_ms: event.timestamp_ms,
+            key: kept.key,
+            value: kept.value,
+            headers: cut_from.map(says).into_iter().collect(),
+        }
+    }
+
+    #[test]
+    fn a_letter_is_of_its_record_whole_or_cut_as_it_says() {
+        let small = event(b"reject it".to_vec());
+        assert!(is_letter_of(&letter(&small), &small));
+        let large = event(vec![7; limits::BATCH_BYTES_MAX + 9]);
+        let cut = letter(&large);
+        assert_ne!(cut.value, large.value);
+        assert!(is_letter_of(&cut, &large));
+
+        assert!(!is_letter_of(&letter(&small), &large));
+        assert!(!is_letter_of(&Record { headers: Vec::new(), ..cut.clone() }, &large), "it does not say so");
+        let shorter = cut.value.as_ref().map(|value| value.slice(1..));
+        assert!(!is_letter_of(&Record { value: shorter, ..cut.clone() }, &large), "it keeps less");
+        let longer = event(vec![7; limits::BATCH_BYTES_MAX + 10]);
+        assert!(!is_letter_of(&cut, &longer), "it says another size");
+        let empty = Record { value: Some(Bytes::new()), ..letter(&small) };
+        assert!(!is_letter_of(&empty, &small), "nothing of it was to be cut");
     }
 }

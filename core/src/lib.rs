@@ -14,6 +14,7 @@
 
 pub mod bundle;
 pub mod catalog;
+pub mod dead_letter;
 pub mod descent;
 pub mod effect;
 pub mod entry;
