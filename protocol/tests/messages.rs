@@ -288,6 +288,16 @@ fn small_elements_do_not_become_a_large_request() {
     let frame = [&head[..], &i32::to_be_bytes(count), &vec![0; 2 * count as usize]].concat();
     let refused = Malformed { what: "more elements than may be", at: 14 };
     assert_eq!(decode_request(Bytes::from(frame)), Err(RequestError::Malformed(refused)));
+
+    // Nor plain numbers: OffsetFetch of partitions, of which each is answered with many times its four bytes.
+    let asks = |partitions: usize| {
+        let head = [0, 9, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 1, b'g', 0, 0, 0, 1, 0, 1, b't'];
+        let count = i32::try_from(partitions).unwrap().to_be_bytes();
+        decode_request(Bytes::from([&head[..], &count, &vec![0; 4 * partitions]].concat()))
+    };
+    let refused = Malformed { what: "more elements than may be", at: 24 };
+    assert_eq!(asks(1 << 17), Err(RequestError::Malformed(refused)));
+    assert!(asks((1 << 17) - 1).is_ok());
 }
 
 #[test]

@@ -149,6 +149,7 @@ impl<'a> Walker<'a> {
             }
             Plain(size) => {
                 let count = self.length()?.unwrap_or(0);
+                self.spend(count, "the count of an array")?;
                 self.skip(count.saturating_mul(size), "an array").map(drop)
             }
             Texts => {
