@@ -13,6 +13,14 @@ pub const MIB: usize = 1 << 20;
 pub const FRAME_BYTES_MAX: usize = 16 * MIB;
 /// A response frame, record data included, in bytes.
 pub const RESPONSE_BYTES_MAX: usize = 16 * MIB;
+/// Any response frame, in bytes: there may be more partitions to tell of than record data. A client that asks for more gets
+/// its stream ended.
+pub const ANSWER_BYTES_MAX: usize = 128 * MIB;
+/// Partitions that one answer about topics describes; topics beyond it are refused in their place. Each takes about 30
+/// bytes of the frame, and five times that before it is written.
+pub const METADATA_PARTITIONS_MAX: usize = 1 << 20;
+/// What one answer may hold of committed offsets, in bytes; partitions beyond it are refused in their place.
+pub const OFFSETS_ANSWER_BYTES_MAX: usize = 32 * MIB;
 /// A record batch as produced, compressed, in bytes; a topic's `max.message.bytes` may not exceed it.
 pub const BATCH_BYTES_MAX: usize = 8 * MIB;
 /// The default of a topic's `max.message.bytes`: Kafka's own default plus the batch header, rounded up so
@@ -338,6 +346,12 @@ const _: () = assert!(
 const _: () = assert!(
     RESPONSE_BYTES_MAX >= FETCH_BYTES_MAX + BATCH_BYTES_MAX,
     "a fetch returns at least one batch, whatever its size, behind what it has"
+);
+const _: () = assert!(
+    ANSWER_BYTES_MAX >= RESPONSE_BYTES_MAX
+        && ANSWER_BYTES_MAX >= 64 * METADATA_PARTITIONS_MAX
+        && ANSWER_BYTES_MAX >= 2 * OFFSETS_ANSWER_BYTES_MAX,
+    "what an answer may hold can be sent"
 );
 const _: () =
     assert!(UNSYNCED_BYTES_MAX >= 2 * ENTRY_BYTES_MAX, "one turn can be synced while the next gathers");

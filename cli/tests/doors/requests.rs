@@ -529,6 +529,45 @@ fn others() -> Vec<Row<(i16, Request)>> {
     ]
 }
 
+/// How many things an answer tells of.
+fn counted(door: &Door, version: i16, request: Request) -> String {
+    let many = match Connection::to(door.tcp()).unwrap().ask(version, request) {
+        Ok(Response::Metadata(answer)) => answer.topics.len(),
+        other => return format!("{other:?}"),
+    };
+    format!("told of {many}.")
+}
+
+/// What would make a large answer of a small request: each thing is told of once, however often it is named.
+fn named_often() -> Vec<Row<(i16, Request)>> {
+    let metadata = |topics: Vec<MetadataRequestTopic>| {
+        Request::Metadata(MetadataRequest::default().with_topics(Some(topics)))
+    };
+    let named = |named: &str| MetadataRequestTopic::default().with_name(Some(name(named)));
+    let by_id =
+        |id: u8| MetadataRequestTopic::default().with_name(None).with_topic_id(uuid(TopicId([id; 16])));
+    let orders = || vec![named("orders"); 131_000];
+    vec![
+        ("metadata 1: a topic 131,000 times", (1, metadata(orders())), "told of 1."),
+        ("metadata 9: a topic 131,000 times", (9, metadata(orders())), "told of 1."),
+        (
+            "metadata: a topic that is not there, 131,000 times",
+            (9, metadata(vec![named("nowhere"); 131_000])),
+            "told of 1.",
+        ),
+        (
+            "metadata: an id that is not there, 100,000 times",
+            (12, metadata(vec![by_id(7); 100_000])),
+            "told of 1.",
+        ),
+        (
+            "metadata: two topics, twice each",
+            (9, metadata(vec![named("orders"), named("alive"), named("orders"), named("alive")])),
+            "told of 2.",
+        ),
+    ]
+}
+
 /// The epoch in which the partition `orders/0` is led.
 fn epoch(door: &Door) -> i32 {
     let topic = MetadataRequestTopic::default().with_name(Some(name("orders")));
@@ -536,6 +575,22 @@ fn epoch(door: &Door) -> i32 {
     let answer = Connection::to(door.tcp()).unwrap().ask(9, request).unwrap();
     let Response::Metadata(answer) = answer else { panic!("{answer:?}") };
     answer.topics[0].partitions[0].leader_epoch
+}
+
+/// A topic that is named in both ways.
+fn by_name_and_by_id(door: &Door) {
+    let topic = MetadataRequestTopic::default().with_name(Some(name("orders")));
+    let ask = |topics: Vec<MetadataRequestTopic>| {
+        let request = Request::Metadata(MetadataRequest::default().with_topics(Some(topics)));
+        let answer = Connection::to(door.tcp()).unwrap().ask(12, request).unwrap();
+        let Response::Metadata(answer) = answer else { panic!("{answer:?}") };
+        answer.topics
+    };
+    let id = ask(vec![topic.clone()])[0].topic_id;
+    let by_id = MetadataRequestTopic::default().with_name(None).with_topic_id(id);
+    let told = ask(vec![by_id.clone(), topic, by_id]);
+    let told = format!("told of {}, {:?}", told.len(), told[0].name);
+    door.row("metadata: a topic by its id and by its name", &told, "told of 1, | orders");
 }
 
 #[test]
@@ -583,6 +638,8 @@ fn requests_that_cannot_be() {
     door.walk(fetches(epoch), |request| ask(&door, 12, request));
     door.walk(offsets(epoch), |request| ask(&door, 6, request));
     door.walk(others(), |(version, request)| ask(&door, version, request));
+    door.walk(named_often(), |(version, request)| counted(&door, version, request));
+    by_name_and_by_id(&door);
     // Nothing of all that was refused was done in part.
     let shown = door.broker.json(&["topic", "describe", "orders"]).unwrap();
     assert_eq!(shown["settings"], serde_json::json!({}), "{shown}");

@@ -134,7 +134,7 @@ impl Requests {
         match request {
             Request::ApiVersions(_) => ready(Response::ApiVersions(api::api_versions())),
             Request::Metadata(request) => {
-                ready(Response::Metadata(metadata::answer(&this, &session, &request)))
+                Box::pin(async move { Response::Metadata(metadata::answer(&this, &session, &request)) })
             }
             Request::Produce(request) => {
                 let version = envelope.version;
@@ -209,8 +209,29 @@ fn answer(envelope: Envelope, response: BoxFuture<Response>) -> Begun {
         let response = response.await;
         let Envelope { key, version, correlation_id, .. } = envelope;
         let parts = api::encode_response_parts(key, version, correlation_id, &response);
-        parts.inspect_err(|error| tracing::error!(key, version, %error, "an answer cannot be written")).ok()
+        let parts =
+            parts.inspect_err(|error| tracing::error!(key, version, %error, "an answer cannot be written"));
+        parts.ok().filter(|parts| fits(key, version, parts))
     }))
+}
+
+/// Whether an answer may be sent.
+fn fits(key: i16, version: i16, parts: &[Bytes]) -> bool {
+    let bytes: usize = parts.iter().map(Bytes::len).sum();
+    if bytes > limits::ANSWER_BYTES_MAX {
+        tracing::error!(key, version, bytes, "an answer is too large to be sent");
+    }
+    bytes <= limits::ANSWER_BYTES_MAX
+}
+
+/// How much more an answer may hold. What does not fit is refused in its place: whoever asks for less at once gets it.
+struct Spare(usize);
+
+impl Spare {
+    fn take(&mut self, much: usize) -> Result<(), ErrorCode> {
+        self.0 = self.0.checked_sub(much).ok_or(ErrorCode::POLICY_VIOLATION)?;
+        Ok(())
+    }
 }
 
 /// An error and the words for it, as a response's fields hold them.
@@ -241,5 +262,24 @@ fn code_of_unchanged(unchanged: &Unchanged) -> ErrorCode {
     match unchanged {
         Unchanged::Rejected(rejection) => rejection.code(),
         Unchanged::Refused(refused) => code_of_refused(refused),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_holds_so_much_and_no_more() {
+        let mut spare = Spare(1_024);
+        assert_eq!(spare.take(1_000), Ok(()));
+        assert_eq!(spare.take(25), Err(ErrorCode::POLICY_VIOLATION));
+        assert_eq!(spare.take(24), Ok(()), "a smaller one fits still");
+
+        let part = Bytes::from(vec![0; limits::MIB]);
+        let mut parts = vec![part.clone(); limits::ANSWER_BYTES_MAX / limits::MIB];
+        assert!(fits(3, 12, &parts));
+        parts.push(part);
+        assert!(!fits(3, 12, &parts));
     }
 }
