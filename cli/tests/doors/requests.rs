@@ -533,6 +533,7 @@ fn others() -> Vec<Row<(i16, Request)>> {
 fn counted(door: &Door, version: i16, request: Request) -> String {
     let many = match Connection::to(door.tcp()).unwrap().ask(version, request) {
         Ok(Response::Metadata(answer)) => answer.topics.len(),
+        Ok(Response::DescribeConfigs(answer)) => answer.results.len(),
         other => return format!("{other:?}"),
     };
     format!("told of {many}.")
@@ -547,6 +548,13 @@ fn named_often() -> Vec<Row<(i16, Request)>> {
     let by_id =
         |id: u8| MetadataRequestTopic::default().with_name(None).with_topic_id(uuid(TopicId([id; 16])));
     let orders = || vec![named("orders"); 131_000];
+    let describe = |kinds: &[i8]| {
+        let resource = |kind: &i8| {
+            DescribeConfigsResource::default().with_resource_type(*kind).with_resource_name(text("orders"))
+        };
+        let resources = kinds.iter().map(resource).collect();
+        Request::DescribeConfigs(DescribeConfigsRequest::default().with_resources(resources))
+    };
     vec![
         ("metadata 1: a topic 131,000 times", (1, metadata(orders())), "told of 1."),
         ("metadata 9: a topic 131,000 times", (9, metadata(orders())), "told of 1."),
@@ -565,6 +573,8 @@ fn named_often() -> Vec<Row<(i16, Request)>> {
             (9, metadata(vec![named("orders"), named("alive"), named("orders"), named("alive")])),
             "told of 2.",
         ),
+        ("describe: a topic 10,000 times", (4, describe(&[2; 10_000])), "told of 1."),
+        ("describe: two things of one name, twice each", (4, describe(&[2, 4, 4, 2])), "told of 2."),
     ]
 }
 

@@ -31,10 +31,14 @@ const DELETE: i8 = 1;
 
 type Refused = (ErrorCode, String);
 
-/// The settings of topics.
+/// The settings of topics; of each once, however often it is named: they are many times as long as a name.
 pub fn describe(requests: &Requests, session: &Session, request: DescribeConfigsRequest) -> Response {
     let with_synonyms = request.include_synonyms;
-    let results = request.resources.into_iter().map(|resource| {
+    let mut seen = BTreeSet::new();
+    let resources = request.resources.into_iter();
+    let each_once =
+        resources.filter(|resource| seen.insert((resource.resource_type, resource.resource_name.clone())));
+    let results = each_once.map(|resource| {
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());

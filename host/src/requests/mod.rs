@@ -165,7 +165,9 @@ impl Requests {
             Request::DeleteRecords(request) => {
                 Box::pin(async move { delete_records::answer(&this, &session, &request).await })
             }
-            Request::DescribeConfigs(request) => ready(configs::describe(&this, &session, request)),
+            Request::DescribeConfigs(request) => {
+                Box::pin(async move { configs::describe(&this, &session, request) })
+            }
             Request::IncrementalAlterConfigs(request) => {
                 Box::pin(async move { configs::alter(&this, &session, request).await })
             }
