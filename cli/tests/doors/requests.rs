@@ -17,7 +17,9 @@ use tidemill_protocol::api::messages::metadata_request::MetadataRequestTopic;
 use tidemill_protocol::api::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use tidemill_protocol::api::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use tidemill_protocol::api::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
 use tidemill_protocol::api::messages::{
     BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
     DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest,
@@ -534,6 +536,11 @@ fn counted(door: &Door, version: i16, request: Request) -> String {
     let many = match Connection::to(door.tcp()).unwrap().ask(version, request) {
         Ok(Response::Metadata(answer)) => answer.topics.len(),
         Ok(Response::DescribeConfigs(answer)) => answer.results.len(),
+        Ok(Response::OffsetFetch(answer)) => {
+            let of_one = answer.topics.iter().map(|topic| topic.partitions.len());
+            let of_several = answer.groups.iter().flat_map(|group| &group.topics);
+            of_one.chain(of_several.map(|topic| topic.partitions.len())).sum::<usize>()
+        }
         other => return format!("{other:?}"),
     };
     format!("told of {many}.")
@@ -555,6 +562,19 @@ fn named_often() -> Vec<Row<(i16, Request)>> {
         let resources = kinds.iter().map(resource).collect();
         Request::DescribeConfigs(DescribeConfigsRequest::default().with_resources(resources))
     };
+    let group = || GroupId(text("readers"));
+    let committed = |partitions: Vec<i32>| {
+        let topic = OffsetFetchRequestTopic::default().with_name(name("orders"));
+        let topics = vec![topic.with_partition_indexes(partitions)];
+        Request::OffsetFetch(OffsetFetchRequest::default().with_group_id(group()).with_topics(Some(topics)))
+    };
+    let of_groups = || {
+        let topic = OffsetFetchRequestTopics::default().with_name(name("orders"));
+        let topic = topic.with_partition_indexes(vec![0, 1, 0]);
+        let asked = OffsetFetchRequestGroup::default().with_group_id(group());
+        let asked = asked.with_topics(Some(vec![topic.clone(), topic]));
+        Request::OffsetFetch(OffsetFetchRequest::default().with_groups(vec![asked; 1_000]))
+    };
     vec![
         ("metadata 1: a topic 131,000 times", (1, metadata(orders())), "told of 1."),
         ("metadata 9: a topic 131,000 times", (9, metadata(orders())), "told of 1."),
@@ -575,6 +595,10 @@ fn named_often() -> Vec<Row<(i16, Request)>> {
         ),
         ("describe: a topic 10,000 times", (4, describe(&[2; 10_000])), "told of 1."),
         ("describe: two things of one name, twice each", (4, describe(&[2, 4, 4, 2])), "told of 2."),
+        ("committed: a partition 10,000 times", (5, committed(vec![0; 10_000])), "told of 1."),
+        ("committed: partitions that are not there", (5, committed((0..10_000).collect())), "told of 10000."),
+        ("committed: more partitions than may be", (5, committed(vec![0; 140_000])), "Err"),
+        ("committed: a group 1,000 times", (8, of_groups()), "told of 2."),
     ]
 }
 
@@ -648,6 +672,8 @@ fn requests_that_cannot_be() {
     door.walk(fetches(epoch), |request| ask(&door, 12, request));
     door.walk(offsets(epoch), |request| ask(&door, 6, request));
     door.walk(others(), |(version, request)| ask(&door, version, request));
+    let words = Request::OffsetCommit(commit(0, 7, &"w".repeat(4_096)));
+    door.row("commit: words to be asked for often", &ask(&door, 9, words), "NONE");
     door.walk(named_often(), |(version, request)| counted(&door, version, request));
     by_name_and_by_id(&door);
     // Nothing of all that was refused was done in part.

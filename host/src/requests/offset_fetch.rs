@@ -1,6 +1,6 @@
 //! What consumers committed, as they ask for it: of the partitions that they name, or all of a group's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill_core::catalog;
 use tidemill_core::fault::Fault;
@@ -19,12 +19,15 @@ use tidemill_protocol::api::{Response, StrBytes};
 use tidemill_protocol::error::ErrorCode;
 use tidemill_protocol::ids::{Partition, TopicId};
 
-use super::{Requests, Session, refused_group};
+use super::{Requests, Session, Spare, refused_group};
 
 /// The first version that asks about several groups.
 const SEVERAL: i16 = 8;
+/// What an offset takes of an answer beside its words, in bytes.
+const OFFSET_BYTES: usize = 64;
 
-/// Answers for each group. What is committed is what is synced: a commit under way does not show.
+/// Answers for each group, and in it for each partition, once: the words that are kept with an offset are many times as
+/// long as what names it. What is committed is what is synced: a commit under way does not show.
 pub async fn answer(
     requests: &Requests,
     session: &Session,
@@ -32,9 +35,14 @@ pub async fn answer(
     version: i16,
 ) -> Response {
     let asked = if version < SEVERAL { vec![alone(request)] } else { request.groups };
+    let mut spare = Spare(limits::OFFSETS_ANSWER_BYTES_MAX);
+    let mut seen = BTreeSet::new();
     let mut groups = Vec::with_capacity(asked.len());
-    for group in asked {
-        groups.push(of_group(requests, session, group).await);
+    for mut group in asked {
+        if seen.insert(group.group_id.clone()) {
+            group.topics.iter_mut().for_each(|topics| each_once(topics));
+            groups.push(of_group(requests, session, group, &mut spare).await);
+        }
     }
     Response::OffsetFetch(OffsetFetchResponse::default().with_groups(groups))
 }
@@ -52,10 +60,19 @@ fn alone(request: OffsetFetchRequest) -> OffsetFetchRequestGroup {
     OffsetFetchRequestGroup::default().with_group_id(request.group_id).with_topics(topics)
 }
 
+/// Leaves of each partition the first place where it is named.
+fn each_once(topics: &mut [OffsetFetchRequestTopics]) {
+    let mut seen = BTreeSet::new();
+    for OffsetFetchRequestTopics { name, partition_indexes, .. } in topics {
+        partition_indexes.retain(|number| seen.insert((name.clone(), *number)));
+    }
+}
+
 async fn of_group(
     requests: &Requests,
     session: &Session,
     asked: OffsetFetchRequestGroup,
+    spare: &mut Spare,
 ) -> OffsetFetchResponseGroup {
     let group = asked.group_id.to_string();
     let is_member = asked.member_id.as_ref().is_some_and(|id| !id.is_empty()) || asked.member_epoch >= 0;
@@ -64,35 +81,36 @@ async fn of_group(
     let code = match (refused, &asked.topics) {
         (Some(code), _) => code,
         (None, Some(topics)) => {
-            let found = topics.iter().map(|topic| of_topic(requests, session, &group, topic, None));
-            return answer.with_topics(found.collect());
+            let mut found = |name: &TopicName, number: i32| {
+                let found = find(requests, session, &group, name, number);
+                found.and_then(|found| take(spare, found.as_ref()).map(|()| found))
+            };
+            let topics = topics.iter().map(|topic| of_topic(topic, &mut found));
+            return answer.with_topics(topics.collect());
         }
-        (None, None) => match all(requests, session, &group).await {
+        (None, None) => match all(requests, session, &group, spare).await {
             Ok(topics) => return answer.with_topics(topics),
-            Err(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+            Err(code) => code,
         },
     };
     // Versions that cannot say it of the whole say it of each partition.
     let named = asked.topics.unwrap_or_default();
-    let topics = named.iter().map(|topic| of_topic(requests, session, &group, topic, Some(code)));
+    let topics = named.iter().map(|topic| of_topic(topic, |_, _| Err(code)));
     answer.with_topics(topics.collect()).with_error_code(code.0)
 }
 
 fn of_topic(
-    requests: &Requests,
-    session: &Session,
-    group: &str,
     asked: &OffsetFetchRequestTopics,
-    refused: Option<ErrorCode>,
+    mut find: impl FnMut(&TopicName, i32) -> Result<Option<GroupOffsetRow>, ErrorCode>,
 ) -> OffsetFetchResponseTopics {
-    let partitions = asked.partition_indexes.iter().map(|number| {
-        let found = match refused {
-            Some(code) => Err(code),
-            None => find(requests, session, group, &asked.name, *number),
-        };
-        partition(*number, found)
-    });
+    let numbers = asked.partition_indexes.iter();
+    let partitions = numbers.map(|number| partition(*number, find(&asked.name, *number)));
     OffsetFetchResponseTopics::default().with_name(asked.name.clone()).with_partitions(partitions.collect())
+}
+
+/// Whether the answer holds this as well.
+fn take(spare: &mut Spare, row: Option<&GroupOffsetRow>) -> Result<(), ErrorCode> {
+    spare.take(OFFSET_BYTES + row.map_or(0, |row| row.metadata.len()))
 }
 
 /// What the group committed for a partition. Of what is not there nothing was ever committed: that is no error.
@@ -135,14 +153,17 @@ async fn all(
     requests: &Requests,
     session: &Session,
     group: &str,
-) -> Result<Vec<OffsetFetchResponseTopics>, Fault> {
+    spare: &mut Spare,
+) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
+    let storage = |_: Fault| ErrorCode::KAFKA_STORAGE_ERROR;
     let mut topics: BTreeMap<TopicId, Vec<(Partition, GroupOffsetRow)>> = BTreeMap::new();
     for shard in &requests.shards {
         let mut from = Some(Key::table(Key::GROUP_OFFSETS));
         while let Some(start) = from {
-            let (rows, next) =
-                group_offsets::page(&shard.group.tables(), &start, limits::GROUP_OFFSETS_PAGE)?;
+            let page = group_offsets::page(&shard.group.tables(), &start, limits::GROUP_OFFSETS_PAGE);
+            let (rows, next) = page.map_err(storage)?;
             for (at, _, row) in rows.into_iter().filter(|(_, of, _)| of == group) {
+                take(spare, Some(&row))?;
                 topics.entry(at.topic).or_default().push((at.partition, row));
             }
             from = next;
@@ -151,7 +172,7 @@ async fn all(
     }
     let mut answer = Vec::new();
     for (id, mut rows) in topics {
-        let row = catalog::topic_by_id(&requests.catalog.view(), id)?;
+        let row = catalog::topic_by_id(&requests.catalog.view(), id).map_err(storage)?;
         let Some(topic) = row.filter(|topic| topic.tenant == session.tenant) else { continue };
         rows.sort_by_key(|(number, _)| *number);
         let partitions =
