@@ -280,6 +280,12 @@ fn whole_requests(door: &Door) {
         request.topic_data[0].partition_data.push(again);
         request
     };
+    // Words for each of them that repeated the name would take gigabytes.
+    let many = |mut request: ProduceRequest| {
+        let part = request.topic_data[0].partition_data[0].clone().with_records(None);
+        request.topic_data[0].partition_data = vec![part; 20_000];
+        request
+    };
     let rows: Vec<Row<ProduceRequest>> = vec![
         ("acks 2", request("orders", 3).with_acks(2), "INVALID_REQUIRED_ACKS: acks 2: use 0, 1 or -1"),
         ("acks -2", request("orders", 3).with_acks(-2), "INVALID_REQUIRED_ACKS: acks -2"),
@@ -303,6 +309,16 @@ fn whole_requests(door: &Door) {
         ("a topic with a path for a name", request("../orders", 0), "UNKNOWN_TOPIC_OR_PARTITION"),
         ("a name with a zero byte", request("orders\0", 0), "UNKNOWN_TOPIC_OR_PARTITION"),
         ("a name of 30,000 bytes", request(&"n".repeat(30_000), 0), "UNKNOWN_TOPIC_OR_PARTITION"),
+        (
+            "many partitions of a name of 30,000 bytes",
+            many(request(&"n".repeat(30_000), 0)),
+            "UNKNOWN_TOPIC_OR_PARTITION: there is no partition 0 of a topic that cannot be",
+        ),
+        (
+            "many partitions of a transaction with a name of 30,000 bytes",
+            many(request("orders", 3).with_transactional_id(text(&"t".repeat(30_000)))),
+            "TRANSACTIONAL_ID_AUTHORIZATION_FAILED: transactional.id: transactions are not offered",
+        ),
         ("partition 4 of 4", request("orders", 4), "UNKNOWN_TOPIC_OR_PARTITION: there is no partition 4"),
         ("partition -1", request("orders", -1), "UNKNOWN_TOPIC_OR_PARTITION: there is no partition -1"),
         ("the least partition", request("orders", i32::MIN), "UNKNOWN_TOPIC_OR_PARTITION"),

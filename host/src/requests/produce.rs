@@ -20,6 +20,7 @@ use tidemill_protocol::api::messages::{ProduceRequest, ProduceResponse, TopicNam
 use tidemill_protocol::batch::{self, BatchError};
 use tidemill_protocol::codec::Codec;
 use tidemill_protocol::error::ErrorCode;
+use tidemill_protocol::ids;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Requests, Session, code_of_refused, told, words};
@@ -34,6 +35,8 @@ struct Part {
 
 enum Answer {
     Refused(ErrorCode, String),
+    /// There is no such partition.
+    Missing,
     /// It is decided with the batches of a shard: which of them it is.
     Decided(ShardId, usize),
 }
@@ -112,10 +115,7 @@ fn sort(
             let answer = match (&whole, &found, place) {
                 (Some((code, why)), _, _) => Answer::Refused(*code, why.clone()),
                 (None, Err(fault), _) => Answer::Refused(ErrorCode::KAFKA_STORAGE_ERROR, fault.to_string()),
-                (None, Ok(_), None) => {
-                    let why = format!("there is no partition {} of topic {:?}", data.index, &*topic.name);
-                    Answer::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, why)
-                }
+                (None, Ok(_), None) => Answer::Missing,
                 (None, Ok(_), Some((at, shard))) => {
                     let of_shard = batches.entry(shard).or_default();
                     match check(data.records, version) {
@@ -138,10 +138,21 @@ fn sort(
     (parts, batches)
 }
 
+/// That there is no such partition. A request may name a hundred thousand, all of one topic: a name that no topic can
+/// have, which may be long, is not repeated.
+fn missing(topic: &TopicName, index: i32) -> String {
+    let can_be = topic.len() <= ids::TopicName::BYTES_MAX && ids::TopicName::new(&***topic).is_ok();
+    if can_be {
+        format!("there is no partition {index} of topic {:?}", &**topic)
+    } else {
+        format!("there is no partition {index} of a topic that cannot be")
+    }
+}
+
 /// Why nothing of a request is done.
 fn refused_whole(request: &ProduceRequest) -> Option<(ErrorCode, String)> {
-    if let Some(id) = &request.transactional_id {
-        let why = format!("transactional.id {:?}: transactions are not offered; leave it out", &**id);
+    if request.transactional_id.is_some() {
+        let why = "transactional.id: transactions are not offered; leave it out".to_owned();
         return Some((ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, why));
     }
     (!matches!(request.acks, -1..=1)).then(|| {
@@ -201,6 +212,9 @@ fn respond(parts: &mut Vec<Part>, shares: &BTreeMap<ShardId, Share>) -> ProduceR
             .with_log_start_offset(-1);
         let answer = match part.answer {
             Answer::Refused(code, why) => answer.with_error_code(code.0).with_error_message(words(why)),
+            Answer::Missing => answer
+                .with_error_code(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0)
+                .with_error_message(words(missing(&part.topic, part.index))),
             Answer::Decided(shard, number) => decided(answer, &shares[&shard], number),
         };
         match topics.last_mut().filter(|topic| topic.name == part.topic) {
