@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidemill_core::catalog::TopicSettings;
@@ -40,7 +41,7 @@ async fn open(folder: &Path) -> Arc<Broker> {
         folder: folder.to_owned(),
         shards: 3,
         reserve_bytes: 0,
-        retention_interval: std::time::Duration::from_secs(300),
+        retention_interval: Duration::from_secs(300),
         log: LogOptions::default(),
     };
     let on_fault = Arc::new(|fault| panic!("{fault}"));
@@ -249,6 +250,32 @@ async fn transactions_are_refused_and_nothing_of_them_is_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_takes_no_answer_leaves_the_room_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path()).await;
+    create(&broker, "orders", 4).await;
+    let room = broker.requests.room.clone();
+    let free = room.available_permits();
+    let envelope = Envelope { key: 0, version: 9, correlation_id: 1, client_id: None };
+    let mut begun = Vec::new();
+    for number in 0..10 {
+        let request = Request::Produce(produce_request(number % 4, records(number / 4, &["a"])));
+        let frame = encode_request(&envelope, &request).unwrap();
+        begun.push(broker.requests.begin(&Session::of(Transport::Quic), frame).await);
+    }
+    for _ in 0..1_000 {
+        if room.available_permits() == free {
+            break;
+        }
+        broker.world.clock.sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(room.available_permits(), free, "nobody asked for an answer");
+    assert_eq!(fetch(&broker, 0, 0).await.1, 3);
+    drop(begun);
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_broker_on_the_same_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let broker = open(folder.path()).await;
@@ -258,7 +285,7 @@ async fn a_second_broker_on_the_same_folder_is_refused() {
         folder: folder.path().to_owned(),
         shards: 1,
         reserve_bytes: 0,
-        retention_interval: std::time::Duration::from_secs(300),
+        retention_interval: Duration::from_secs(300),
         log: LogOptions::default(),
     };
     let second =

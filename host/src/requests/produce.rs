@@ -1,7 +1,8 @@
 //! Appending batches.
 //!
 //! All batches of a request for one shard go into one entry. They are decided when the request begins, in the order
-//! of the stream; the answer waits for their commit.
+//! of the stream; the answer waits for their commit. It keeps nothing of the request's bytes, nor of the room that they
+//! had: its client may be slow to take it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +14,11 @@ use tidemill_core::ids::ShardId;
 use tidemill_core::limits;
 use tidemill_core::rejection::Rejection;
 use tidemill_core::seams::BoxFuture;
+use tidemill_core::shard::Deciding;
 use tidemill_core::shard::produce::{self, Produced, Verdict};
-use tidemill_protocol::api::Response;
 use tidemill_protocol::api::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use tidemill_protocol::api::messages::{ProduceRequest, ProduceResponse, TopicName};
+use tidemill_protocol::api::{Response, StrBytes};
 use tidemill_protocol::batch::{self, BatchError};
 use tidemill_protocol::codec::Codec;
 use tidemill_protocol::error::ErrorCode;
@@ -24,7 +26,7 @@ use tidemill_protocol::ids;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Requests, Session, code_of_refused, told, words};
-use crate::shards::Commit;
+use crate::shards::{Commit, Refused};
 
 /// One partition of a request, and what is known of its answer.
 struct Part {
@@ -64,13 +66,11 @@ pub async fn begin(
     let bytes: usize = batches.values().flatten().map(|produced| produced.batch.len()).sum();
     let records: u64 =
         batches.values().flatten().map(|produced| u64::from(produced.header.record_count)).sum();
-    let room = room(requests, bytes).await;
+    let room = Arc::new(room(requests, bytes).await);
 
     let mut shares = BTreeMap::new();
     for (shard, batches) in batches {
-        let proposed =
-            requests.shards[usize::from(shard.0)].propose(|deciding| produce::decide(deciding, &batches));
-        let share = match proposed.await {
+        let share = match propose(requests, shard, &batches, room.clone()).await {
             Ok((verdicts, commit)) => Share { verdicts, commit: Some(commit), failed: None },
             Err(refused) => {
                 Share { verdicts: Vec::new(), commit: None, failed: Some(code_of_refused(&refused)) }
@@ -82,11 +82,27 @@ pub async fn begin(
     let requests = requests.clone();
     Box::pin(async move {
         wait(&requests, &mut shares, timeout).await;
-        drop(room);
         let took = requests.world.clock.monotonic().saturating_sub(start);
         requests.metrics.produced(records, bytes as u64, took);
         Response::Produce(respond(&mut parts, &shares))
     })
+}
+
+/// Appends the batches of a shard. Their room is given back once they are applied, or nobody can know any more whether
+/// they are; nobody has to ask for the answer.
+async fn propose(
+    requests: &Requests,
+    shard: ShardId,
+    batches: &[Produced],
+    room: Arc<Option<OwnedSemaphorePermit>>,
+) -> Result<(Vec<Verdict>, Commit), Refused> {
+    let shard = &requests.shards[usize::from(shard.0)];
+    let leader = shard.leader().ok_or(Refused::NotLeader)?;
+    let now = requests.world.clock.now();
+    let decide = |deciding: &Deciding| produce::decide(deciding, batches);
+    let (verdicts, commit) = leader.propose(&shard.group, now, decide).await?;
+    leader.when_applied(&commit, move || drop(room));
+    Ok((verdicts, commit))
 }
 
 /// Holds the bytes of batches until their commit, so that their sum over all clients is bounded.
@@ -109,6 +125,8 @@ fn sort(
     for topic in request.topic_data {
         let view = requests.catalog.view();
         let found = requests.catalog.topics().find(&view, &session.tenant, &topic.name);
+        // The name as it came shares the memory of the whole request.
+        let name = TopicName(StrBytes::from_string(topic.name.to_string()));
         for data in topic.partition_data {
             let place =
                 found.as_ref().ok().and_then(Option::as_ref).and_then(|found| found.partition(data.index));
@@ -131,7 +149,7 @@ fn sort(
                     }
                 }
             };
-            parts.push(Part { topic: topic.name.clone(), index: data.index, answer });
+            parts.push(Part { topic: name.clone(), index: data.index, answer });
         }
     }
     batches.retain(|_, batches| !batches.is_empty());
