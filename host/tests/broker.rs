@@ -54,7 +54,7 @@ async fn ask(broker: &Broker, version: i16, request: Request) -> Response {
     let frame = encode_request(&envelope, &request).unwrap();
     let begun = broker.requests.begin(&Session::of(Transport::Quic), frame).await;
     let Begun::Answer(answer) = begun else { panic!("no answer") };
-    let frame: Vec<u8> = answer.await.unwrap().concat();
+    let frame: Vec<u8> = answer.parts.await.unwrap().concat();
     decode_response(key, version, Bytes::from(frame)).unwrap()
 }
 

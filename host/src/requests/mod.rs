@@ -56,10 +56,18 @@ impl Session {
     }
 }
 
+/// An answer to come.
+pub struct Answer {
+    /// What is to be sent, in parts, once it is there; nothing, when it cannot be written.
+    pub parts: BoxFuture<Option<Vec<Bytes>>>,
+    /// Whether its request changes nothing: once nobody takes the answer, it need not be waited for.
+    pub only_reads: bool,
+}
+
 /// What a stream does with a frame.
 pub enum Begun {
-    /// Send this, in parts, once it is there; nothing, when it cannot be written.
-    Answer(BoxFuture<Option<Vec<Bytes>>>),
+    /// Send this.
+    Answer(Answer),
     /// Send nothing: the client asked for no answer.
     Silent(BoxFuture<()>),
     /// End the stream: nothing that comes on it can be understood any more.
@@ -106,7 +114,7 @@ impl Requests {
                 // Kafka's rule: whoever asks in a version that is too new is told in version 0 what there is.
                 let code = ErrorCode::UNSUPPORTED_VERSION.0;
                 let refused = Response::ApiVersions(api::api_versions().with_error_code(code));
-                return answer(Envelope { version: 0, ..envelope }, Box::pin(async { refused }));
+                return answer(Envelope { version: 0, ..envelope }, true, ready(refused));
             }
             Err(error) => return Begun::End(error),
         };
@@ -115,11 +123,12 @@ impl Requests {
             Request::Produce(request) => request.acks,
             _ => -1,
         };
+        let only_reads = only_reads(&request);
         let response = self.respond(session, &envelope, request).await;
         if acks == 0 {
             Begun::Silent(Box::pin(async { drop(response.await) }))
         } else {
-            answer(envelope, response)
+            answer(envelope, only_reads, response)
         }
     }
 
@@ -180,6 +189,27 @@ impl Requests {
     }
 }
 
+/// Whether a request changes nothing.
+fn only_reads(request: &Request) -> bool {
+    match request {
+        Request::ApiVersions(_)
+        | Request::Metadata(_)
+        | Request::Fetch(_)
+        | Request::OffsetFetch(_)
+        | Request::FindCoordinator(_)
+        | Request::ListOffsets(_)
+        | Request::DescribeConfigs(_) => true,
+        Request::Produce(_)
+        | Request::OffsetCommit(_)
+        | Request::CreateTopics(_)
+        | Request::DeleteTopics(_)
+        | Request::DeleteRecords(_)
+        | Request::IncrementalAlterConfigs(_)
+        | Request::CreatePartitions(_)
+        | Request::InitProducerId(_) => false,
+    }
+}
+
 /// Why a name cannot be a consumer group's.
 fn refused_group(group: &str) -> Option<ErrorCode> {
     let is_name = (1..=limits::CONSUMER_GROUP_NAME_BYTES_MAX).contains(&group.len());
@@ -206,15 +236,16 @@ fn ready(response: Response) -> BoxFuture<Response> {
     Box::pin(async { response })
 }
 
-fn answer(envelope: Envelope, response: BoxFuture<Response>) -> Begun {
-    Begun::Answer(Box::pin(async move {
+fn answer(envelope: Envelope, only_reads: bool, response: BoxFuture<Response>) -> Begun {
+    let parts = async move {
         let response = response.await;
         let Envelope { key, version, correlation_id, .. } = envelope;
         let parts = api::encode_response_parts(key, version, correlation_id, &response);
         let parts =
             parts.inspect_err(|error| tracing::error!(key, version, %error, "an answer cannot be written"));
         parts.ok().filter(|parts| fits(key, version, parts))
-    }))
+    };
+    Begun::Answer(Answer { parts: Box::pin(parts), only_reads })
 }
 
 /// Whether an answer may be sent.

@@ -221,7 +221,7 @@ pub async fn ask(broker: &Broker, version: i16, request: Request) -> BoxFuture<R
         panic!("a request with an answer was begun")
     };
     Box::pin(async move {
-        let frame: Vec<u8> = answer.await.expect("every answer can be written").concat();
+        let frame: Vec<u8> = answer.parts.await.expect("every answer can be written").concat();
         decode_response(key, version, Bytes::from(frame)).unwrap()
     })
 }
