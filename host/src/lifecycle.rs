@@ -87,7 +87,7 @@ impl Plugins {
     ) -> Result<Deployed, DeployError> {
         let mut manifest = self.known(tenant, name)?.manifest;
         manifest.subscribe.iter_mut().for_each(|subscription| subscription.from = to.clone());
-        let order = Order::Reset { starts: self.starts(tenant, &manifest)?, fresh_state };
+        let order = Order::Reset { starts: self.starts(tenant, &manifest).await?, fresh_state };
         let reset = self.carry_out(|view, now| lifecycle::decide(view, now, (tenant, name), &order)).await?;
         tracing::info!(plugin = name, ?to, fresh_state, "begins anew");
         Ok(reset)

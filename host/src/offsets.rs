@@ -31,20 +31,20 @@ pub struct Found {
     pub timestamp_ms: Option<i64>,
 }
 
-/// The offset of a moment; `None` when the partition is not here, or no record is that late.
+/// The offset of a moment; `None` when the partition is not here, or no record is that late. It may have to read for
+/// long, and lets others run in between.
 ///
 /// # Errors
 /// A [`Fault`] of the storage.
-pub fn find(shard: &Shard, at: TopicPartition, moment: Moment) -> Result<Option<Found>, Fault> {
+pub async fn find(shard: &Shard, at: TopicPartition, moment: Moment) -> Result<Option<Found>, Fault> {
     let Some(row) = shard.partition(at)? else { return Ok(None) };
     let plain = |offset| Some(Found { offset, timestamp_ms: None });
     match moment {
         Moment::Earliest => Ok(plain(row.log_start)),
         Moment::Latest => Ok(plain(row.end)),
         Moment::Time(time) => {
-            let Some((placed, header)) = retained_for_time(shard, at, row.log_start, time)? else {
-                return Ok(None);
-            };
+            let found = retained_for_time(shard, at, row.log_start, time).await?;
+            let Some((placed, header)) = found else { return Ok(None) };
             // A batch whose records cannot be read is found as a whole.
             let records = batch::decode(&placed.batch, &limits::READABLE_BATCH).unwrap_or_default();
             let is_it =
@@ -63,7 +63,7 @@ pub fn find(shard: &Shard, at: TopicPartition, moment: Moment) -> Result<Option<
 /// The first batch with a retained record whose latest timestamp is not below `time`. The log finds it at once, unless
 /// it finds one that is not retained any more; then what is retained is looked through, for a late timestamp that was
 /// trimmed hides those behind it.
-fn retained_for_time(
+async fn retained_for_time(
     shard: &Shard,
     at: TopicPartition,
     start: Offset,
@@ -88,6 +88,7 @@ fn retained_for_time(
                 return Ok(Some((placed, header)));
             }
         }
+        tokio::task::yield_now().await;
     }
 }
 

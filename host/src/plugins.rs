@@ -195,7 +195,7 @@ impl Plugins {
         }
         self.components.plugin(digest).await?;
         self.components.bundles.check(&grants)?;
-        let starts = self.starts(tenant, &manifest)?;
+        let starts = self.starts(tenant, &manifest).await?;
         let (dead_letter, log) = (random_id(&self.world), random_id(&self.world));
         let request = Request { tenant: tenant.to_owned(), manifest, digest, starts, dead_letter, log };
         if dry {
@@ -252,21 +252,30 @@ impl Plugins {
     }
 
     /// Where a first generation begins: for each partition and each input, an offset.
-    pub(crate) fn starts(&self, tenant: &str, manifest: &Manifest) -> Result<Vec<Vec<u64>>, DeployError> {
+    pub(crate) async fn starts(
+        &self,
+        tenant: &str,
+        manifest: &Manifest,
+    ) -> Result<Vec<Vec<u64>>, DeployError> {
         let inputs = deploy::inputs(&self.catalog.view(), tenant, manifest)??;
         let partitions = inputs.first().map_or(0, |input| input.partitions);
         let mut starts = Vec::new();
         for partition in 0..partitions {
             let mut of_partition = Vec::new();
             for (input, subscription) in inputs.iter().zip(&manifest.subscribe) {
-                of_partition.push(self.start(input, Partition(partition), &subscription.from)?.0);
+                of_partition.push(self.start(input, Partition(partition), &subscription.from).await?.0);
             }
             starts.push(of_partition);
         }
         Ok(starts)
     }
 
-    fn start(&self, topic: &TopicRow, partition: Partition, from: &StartAt) -> Result<Offset, DeployError> {
+    async fn start(
+        &self,
+        topic: &TopicRow,
+        partition: Partition,
+        from: &StartAt,
+    ) -> Result<Offset, DeployError> {
         let wrong = |why: String| DeployError::Start { topic: topic.name.clone(), why };
         let at = TopicPartition { topic: topic.id, partition };
         let home = catalog::shards_of(&self.catalog.view(), topic)?[partition.0 as usize];
@@ -281,9 +290,9 @@ impl Plugins {
                 Moment::Time(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
             }
             StartAt::Offset(offset) => {
-                let end = end()?.map_or(Offset(0), |end| end.offset);
-                let start =
-                    offsets::find(shard, at, Moment::Earliest)?.map_or(Offset(0), |start| start.offset);
+                let end = end().await?.map_or(Offset(0), |end| end.offset);
+                let start = offsets::find(shard, at, Moment::Earliest).await?;
+                let start = start.map_or(Offset(0), |start| start.offset);
                 if (start.0..=end.0).contains(offset) {
                     return Ok(Offset(*offset));
                 }
@@ -294,10 +303,10 @@ impl Plugins {
                 )));
             }
         };
-        let found = match offsets::find(shard, at, moment)? {
+        let found = match offsets::find(shard, at, moment).await? {
             Some(found) => Some(found),
             // No record is that late: those to come will be.
-            None => end()?,
+            None => end().await?,
         };
         Ok(found.map_or(Offset(0), |found| found.offset))
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tidemill_core::catalog::TopicSettings;
 use tidemill_core::seams::World;
 use tidemill_host::addresses::Transport;
@@ -223,6 +224,34 @@ async fn deleted_records_are_not_there_any_more() {
     assert_eq!(fetch(&broker, 1, 7).await, (0, 7, vec![]));
     assert_eq!(produce(&broker, 1, records_at(7, &[70])).await, (0, 7));
     assert_eq!((offset_at(&broker, 1, 0).await, offset_at(&broker, 1, EARLIEST).await), (7, 7));
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_for_many_offsets_lets_others_run_in_between() {
+    const TIMES: usize = 1_000;
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path()).await;
+    create(&broker, "orders", 4).await;
+    assert_eq!(produce(&broker, 1, records_at(0, &[10, 90])).await.0, 0);
+    let wanted = ListOffsetsPartition::default().with_partition_index(1).with_timestamp(60);
+    let topic = ListOffsetsTopic::default().with_name(name("orders")).with_partitions(vec![wanted; TIMES]);
+    let request = Request::ListOffsets(ListOffsetsRequest::default().with_topics(vec![topic]));
+    let envelope = Envelope { key: 2, version: 6, correlation_id: 1, client_id: None };
+    let frame = encode_request(&envelope, &request).unwrap();
+    let begun = broker.requests.begin(&Session::of(Transport::Tcp), frame).await;
+    let Begun::Answer(mut answer) = begun else { panic!("no answer") };
+    let mut turns = 0;
+    let parts = loop {
+        match answer.parts.as_mut().now_or_never() {
+            Some(parts) => break parts,
+            None => turns += 1,
+        }
+    };
+    assert!(turns >= TIMES, "{turns} turns");
+    let response = decode_response(2, 6, Bytes::from(parts.unwrap().concat())).unwrap();
+    let Response::ListOffsets(response) = response else { panic!("{response:?}") };
+    assert!(response.topics[0].partitions.iter().all(|partition| partition.offset == 1));
     broker.shutdown().await.unwrap();
 }
 

@@ -196,7 +196,7 @@ pub async fn trim(
     let before = match (wanted.before_offset, wanted.before_time_ms) {
         (Some(offset), None) => offset,
         (None, Some(time)) => {
-            let found = offsets::find(shard, at, Moment::Time(time))?;
+            let found = offsets::find(shard, at, Moment::Time(time)).await?;
             found.map_or(row.end, |found| found.offset).0
         }
         _ => return Err(Problem::field("before-offset", "say either it or before-time-ms")),

@@ -162,9 +162,9 @@ impl Requests {
                 let version = envelope.version;
                 ready(find_coordinator::answer(&this, &session, request, version))
             }
-            Request::ListOffsets(request) => {
-                ready(Response::ListOffsets(list_offsets::answer(&this, &session, &request)))
-            }
+            Request::ListOffsets(request) => Box::pin(async move {
+                Response::ListOffsets(list_offsets::answer(&this, &session, &request).await)
+            }),
             Request::CreateTopics(request) => {
                 Box::pin(async move { create_topics::answer(&this, &session, request).await })
             }
