@@ -188,6 +188,11 @@ impl Plugins {
             return Ok(None);
         }
         let (shard, at) = self.letters_in(deployment, Partition(place.partition));
+        // What is deleted lies in the log until its segment is given back.
+        let start = shard.partition(at)?.map_or(Offset(0), |row| row.log_start);
+        if Offset(place.offset) < start {
+            return Ok(None);
+        }
         let (found, _) = read(shard, shard.upto(), at, Offset(place.offset), 1)?;
         Ok(found.into_iter().find(|letter| letter.at == place))
     }

@@ -137,6 +137,26 @@ fn a_letter_has_its_record_whole_when_the_topic_has_it_no_more() {
 }
 
 #[test]
+fn a_letter_that_is_deleted_is_neither_shown_nor_discarded() {
+    let (_folder, broker) = with_letters("reject a\n");
+    let place = letters(&broker, "reject a").remove(0);
+    assert_eq!(fate(&broker, &place), "open");
+    let (partition, _) = place.split_once('/').unwrap();
+    let all = ["--before-time", "2999-01-01T00:00:00Z"];
+    broker
+        .run(&[&["topic", "trim", "picky.dead-letter", "--partition", partition], &all[..]].concat())
+        .unwrap();
+    let place = place.as_str();
+    for asked in [&["dlq", "show", NAME, place][..], &["dlq", "discard", NAME, place, "--yes"][..]] {
+        let refused = broker.run(asked).unwrap_err().to_string();
+        assert!(refused.contains("has no dead letter at"), "{asked:?}: {refused}");
+    }
+    let listed = listed(&broker);
+    assert_eq!((&listed["open"], &listed["discarded"]), (&json!(0), &json!(0)));
+    verify(&broker);
+}
+
+#[test]
 fn a_policy_that_stops_keeps_the_letter_and_a_deleted_plugin_leaves_it_open() {
     let (folder, broker) = with_letters("reject the trap\n");
     let stops = "failure = { attempts = 2, then = \"stop\" }";

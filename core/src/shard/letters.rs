@@ -189,16 +189,17 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// Nobody wants a letter any more, also when it waits. One of which something became stays what it is.
+/// Nobody wants a letter any more, also when it waits. One of which something became stays what it is, and of one that is
+/// not there any more nothing is noted.
 pub(super) fn discard(
     tables: &mut dyn Tables,
     at: TopicPartition,
     offset: Offset,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    let end = partition(tables, at)?.map_or(Offset(0), |row| row.end);
+    let is_there = partition(tables, at)?.is_some_and(|row| (row.log_start..row.end).contains(&offset));
     let key = Key::Letter(at, offset);
-    if offset < end && tables::read::<LetterRow>(tables, &key)?.is_none() {
+    if is_there && tables::read::<LetterRow>(tables, &key)?.is_none() {
         tables::write(tables, &key, &LetterRow { fate: Fate::Discarded, at: now });
         tables.delete(Key::Redrive(at, offset).encode());
     }

@@ -180,6 +180,18 @@ fn a_letter_that_waits_can_be_discarded_trimmed_and_left_behind() {
 }
 
 #[test]
+fn of_letters_that_are_not_there_nothing_is_noted() {
+    let mut mill = with_letters(3);
+    let trims = [Trim { topic: DEAD, partition: 0, before: 2 }];
+    let (_, entry) = mill.decide(|deciding| trim::decide(deciding, &trims)).unwrap();
+    mill.propose(entry.unwrap());
+    mill.control(&Control::DiscardLetters { topic: DEAD, partition: 0, offsets: vec![0, 1, 2, 3] });
+    mill.commit();
+    let fates = [0, 1, 2, 3].map(|offset| fate(&mill, offset));
+    assert_eq!(fates, [None, None, Some(Fate::Discarded), None]);
+}
+
+#[test]
 fn a_generation_that_does_not_read_the_topic_leaves_letters_open() {
     let mut mill = with_letters(1);
     redrive(&mut mill, &[0]);
