@@ -216,6 +216,7 @@ impl Plugins {
         decide: impl FnOnce(&dyn View, Timestamp) -> Result<Result<Decision, Rejection>, Fault>,
     ) -> Result<Deployed, DeployError> {
         let order = self.order.lock().await;
+        let topics_order = self.catalog.topics_order.lock().await;
         let (deployed, topics) = self
             .catalog
             .change(|view, now| {
@@ -229,6 +230,7 @@ impl Plugins {
             })
             .await?;
         reconcile::create_partitions(&self.catalog, &self.shards, &topics).await?;
+        drop(topics_order);
         reconcile::start_tasks(&self.shards, &deployed.deployment).await?;
         drop(order);
         self.wait(&deployed.deployment).await?;

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use tidemill_core::catalog::TopicSettings;
+use futures_util::future::join;
+use tidemill_core::catalog::{self, TopicRow, TopicSettings};
+use tidemill_core::ids::ShardId;
+use tidemill_core::rows::PartitionRow;
 use tidemill_core::seams::World;
 use tidemill_host::addresses::Transport;
 use tidemill_host::broker::{Broker, BrokerOptions, Tools};
@@ -26,7 +29,7 @@ use tidemill_protocol::api::messages::{
 use tidemill_protocol::api::{Envelope, Request, Response, StrBytes, decode_response, encode_request};
 use tidemill_protocol::batch::{self, BatchBuilder, BatchLimits};
 use tidemill_protocol::codec::Codec;
-use tidemill_protocol::ids::{ProducerEpoch, ProducerId, Sequence};
+use tidemill_protocol::ids::{Partition, ProducerEpoch, ProducerId, Sequence, TopicPartition};
 use tidemill_runtime::{CodeOptions, InProcess, Runtime, RuntimeOptions};
 use tidemill_storage::log::LogOptions;
 
@@ -91,14 +94,18 @@ async fn produce(broker: &Broker, partition: i32, records: Bytes) -> (i16, i64) 
     answer_of(response, |partition| (partition.error_code, partition.base_offset))
 }
 
-async fn create(broker: &Broker, name: &str, partitions: u32) {
-    let wanted = TopicRequest {
+fn wanted(name: &str, partitions: u32) -> TopicRequest {
+    TopicRequest {
         tenant: "default".into(),
         name: name.into(),
         partitions,
         affinity: None,
         settings: TopicSettings::default(),
-    };
+    }
+}
+
+async fn create(broker: &Broker, name: &str, partitions: u32) {
+    let wanted = wanted(name, partitions);
     topics::create(&broker.catalog, &broker.shards, &broker.world, &wanted).await.unwrap();
 }
 
@@ -301,6 +308,46 @@ async fn who_takes_no_answer_leaves_the_room_to_others() {
     assert_eq!(room.available_permits(), free, "nobody asked for an answer");
     assert_eq!(fetch(&broker, 0, 0).await.1, 3);
     drop(begun);
+    broker.shutdown().await.unwrap();
+}
+
+/// What the shards have of each partition of a topic.
+fn partitions(broker: &Broker, topic: &TopicRow) -> Vec<Option<PartitionRow>> {
+    let places = catalog::shards_of(&broker.catalog.view(), topic).unwrap();
+    let look = |(partition, shard): (u32, ShardId)| {
+        let at = TopicPartition { topic: topic.id, partition: Partition(partition) };
+        broker.shards[usize::from(shard.0)].partition(at).unwrap()
+    };
+    (0..).zip(places).map(look).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_changes_at_once_the_shards_have_the_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path()).await;
+    create(&broker, "orders", 6).await;
+    let alter = async |value: Option<&str>| {
+        let changes = [("max.message.bytes".to_owned(), value.map(str::to_owned))];
+        let of = ("default", "orders");
+        topics::alter(&broker.catalog, &broker.shards, of, &changes, false).await.unwrap();
+    };
+    for round in 0..10 {
+        join(alter(Some("2000")), alter(None)).await;
+        let topic = catalog::topic(&broker.catalog.view(), "default", "orders").unwrap().unwrap();
+        let wanted = topic.settings.max_message_bytes();
+        for row in partitions(&broker, &topic) {
+            assert_eq!(row.unwrap().batch_bytes_max, wanted, "round {round}");
+        }
+    }
+    for round in 0..10 {
+        let wanted = wanted("short-lived", 6);
+        let created = topics::create(&broker.catalog, &broker.shards, &broker.world, &wanted);
+        let deleted = topics::delete(&broker.catalog, &broker.shards, "default", "short-lived");
+        let (created, deleted) = join(created, deleted).await;
+        let topic = created.unwrap();
+        assert_eq!(deleted.unwrap().id, topic.id);
+        assert!(partitions(&broker, &topic).iter().all(Option::is_none), "round {round}");
+    }
     broker.shutdown().await.unwrap();
 }
 

@@ -31,6 +31,9 @@ const PRODUCER_IDS_BLOCK: i64 = 1_000;
 /// The catalog. It is changed by one decision at a time, each of which waits for the commit of the one before.
 #[derive(Debug)]
 pub struct Catalog {
+    /// From a decision about topics until the shards have it: they are changed one at a time, so that no shard is left with
+    /// an earlier one. Taken before any decision, and by whoever makes topics along with others.
+    pub topics_order: Mutex<()>,
     group: Group,
     world: World,
     order: Mutex<()>,
@@ -94,7 +97,8 @@ impl Catalog {
     /// The catalog over its open group.
     pub fn new(group: Group, machine: &CatalogMachine, world: World) -> Catalog {
         let topics = machine.topics.clone();
-        Catalog { group, world, order: Mutex::default(), producer_ids: Mutex::new(0..0), topics }
+        let (topics_order, order) = (Mutex::default(), Mutex::default());
+        Catalog { topics_order, group, world, order, producer_ids: Mutex::new(0..0), topics }
     }
 
     /// The catalog's tables.
