@@ -227,7 +227,7 @@ fn batches_that_are_none() {
     let consumed =
         door.broker.run(&["consume", "orders", "--partition", "0", "--offset", "0", "--limit", "27"]);
     assert_eq!(consumed.unwrap().lines().count(), 27);
-    door.close(90);
+    door.close(92);
 }
 
 /// What idempotence refuses: a sequence that does not follow, an epoch that is old.

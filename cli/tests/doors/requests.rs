@@ -681,5 +681,5 @@ fn requests_that_cannot_be() {
     assert_eq!(shown["settings"], serde_json::json!({}), "{shown}");
     let topics = door.broker.json(&["topic", "list"]).unwrap();
     assert_eq!(topics.as_array().unwrap().len(), 3, "{topics}");
-    door.close(300);
+    door.close(313);
 }
