@@ -23,8 +23,8 @@ use tidemill_protocol::api::messages::list_offsets_request::{ListOffsetsPartitio
 use tidemill_protocol::api::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use tidemill_protocol::api::messages::produce_response::PartitionProduceResponse;
 use tidemill_protocol::api::messages::{
-    DeleteRecordsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, ProduceRequest, TopicName,
-    TransactionalId,
+    DeleteRecordsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest,
+    MetadataRequest, ProduceRequest, TopicName, TransactionalId,
 };
 use tidemill_protocol::api::{Envelope, Request, Response, StrBytes, decode_response, encode_request};
 use tidemill_protocol::batch::{self, BatchBuilder, BatchLimits};
@@ -308,6 +308,39 @@ async fn who_takes_no_answer_leaves_the_room_to_others() {
     assert_eq!(room.available_permits(), free, "nobody asked for an answer");
     assert_eq!(fetch(&broker, 0, 0).await.1, 3);
     drop(begun);
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_made_when_its_turn_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path()).await;
+    let moves = |port: u16| broker.addresses.advertise(Transport::Quic, None, ([127, 0, 0, 1], port).into());
+    let session = Session::of(Transport::Quic);
+    let requests = [
+        (
+            4,
+            Request::FindCoordinator(
+                FindCoordinatorRequest::default().with_coordinator_keys(vec![StrBytes::from_static_str("g")]),
+            ),
+        ),
+        (9, Request::Metadata(MetadataRequest::default().with_topics(Some(vec![])))),
+    ];
+    for (version, request) in requests {
+        moves(1_000);
+        let key = request.spoken().key;
+        let envelope = Envelope { key, version, correlation_id: 1, client_id: None };
+        let frame = encode_request(&envelope, &request).unwrap();
+        let Begun::Answer(answer) = broker.requests.begin(&session, frame).await else { panic!("no answer") };
+        moves(2_000);
+        let frame: Vec<u8> = answer.parts.await.unwrap().concat();
+        let port = match decode_response(key, version, Bytes::from(frame)).unwrap() {
+            Response::FindCoordinator(answer) => answer.coordinators[0].port,
+            Response::Metadata(answer) => answer.brokers[0].port,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(port, 2_000, "{}", request.spoken().name);
+    }
     broker.shutdown().await.unwrap();
 }
 

@@ -22,13 +22,14 @@ pub fn answer(
 ) -> Response {
     let keys = if version < SEVERAL { vec![request.key] } else { request.coordinator_keys };
     let (host, port) = requests.addresses.of(session.transport);
+    let host = StrBytes::from_string(host);
     let coordinators = keys.into_iter().map(|key| {
         let refused = refused(request.key_type, &key);
         let coordinator = Coordinator::default().with_key(key);
         match refused {
             None => coordinator
                 .with_node_id(BrokerId(requests.addresses.broker.0 as i32))
-                .with_host(StrBytes::from_string(host.clone()))
+                .with_host(host.clone())
                 .with_port(i32::from(port)),
             Some((code, why)) => coordinator
                 .with_node_id(BrokerId(-1))

@@ -6,7 +6,8 @@
 //!
 //! Beginning a request does what must happen in order, such as appending a batch behind the one before it; what it
 //! then waits for, a commit or records to come, is in the future that it returns. So a stream has many requests
-//! under way, and its answers go out in the order in which they came in.
+//! under way, and its answers go out in the order in which they came in. No answer is made before its turn: it may be
+//! many times as large as its request, and its client may be slow to take those before it.
 
 mod configs;
 mod create_topics;
@@ -160,7 +161,7 @@ impl Requests {
             }
             Request::FindCoordinator(request) => {
                 let version = envelope.version;
-                ready(find_coordinator::answer(&this, &session, request, version))
+                Box::pin(async move { find_coordinator::answer(&this, &session, request, version) })
             }
             Request::ListOffsets(request) => Box::pin(async move {
                 Response::ListOffsets(list_offsets::answer(&this, &session, &request).await)
@@ -180,7 +181,9 @@ impl Requests {
             Request::IncrementalAlterConfigs(request) => {
                 Box::pin(async move { configs::alter(&this, &session, request).await })
             }
-            Request::CreatePartitions(request) => ready(configs::create_partitions(request)),
+            Request::CreatePartitions(request) => {
+                Box::pin(async move { configs::create_partitions(request) })
+            }
             Request::InitProducerId(request) => {
                 let version = envelope.version;
                 Box::pin(async move { init_producer_id::answer(&this, &request, version).await })
