@@ -9,7 +9,7 @@ pub const MIB: usize = 1 << 20;
 
 // ---- what a client may send --------------------------------------------------------------------
 
-/// A request frame, in bytes: what one stream may make the broker hold.
+/// A request frame, in bytes.
 pub const FRAME_BYTES_MAX: usize = 16 * MIB;
 /// A response frame, record data included, in bytes.
 pub const RESPONSE_BYTES_MAX: usize = 16 * MIB;
@@ -56,6 +56,8 @@ pub const STORED_BATCH: BatchLimits = BatchLimits {
 };
 /// Requests of one stream that are being worked on: our own client's window.
 pub const STREAM_REQUESTS_MAX: usize = 1_024;
+/// Bytes of those requests: with so many under way, no more of the stream is read.
+pub const STREAM_PENDING_BYTES_MAX: usize = 64 * MIB;
 /// Bytes of produce requests waiting for their commit, over all clients of a broker.
 pub const PRODUCE_PENDING_BYTES_MAX: usize = 256 * MIB;
 /// The longest wait of a fetch.
@@ -333,6 +335,11 @@ const ENTRY_OVERHEAD_MAX: usize = 4 * MIB;
 const _: () = assert!(
     FRAME_BYTES_MAX >= BATCH_BYTES_MAX + MIB,
     "a frame must hold the largest batch and what stands around it"
+);
+const _: () = assert!(
+    STREAM_PENDING_BYTES_MAX >= 2 * FRAME_BYTES_MAX
+        && STREAM_PENDING_BYTES_MAX <= PRODUCE_PENDING_BYTES_MAX / 2,
+    "a stream holds the largest frame beside others, and leaves room for other streams"
 );
 const _: () = assert!(
     ADMIN_DOCUMENT_BYTES_MAX >= 8 * MANIFEST_BYTES_MAX,

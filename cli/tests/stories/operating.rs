@@ -1,9 +1,17 @@
 //! Running a broker: what its process says and how it ends.
 
-use std::io::Write;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
+use tidemill_protocol::api::messages::fetch_request::{FetchPartition, FetchTopic};
+use tidemill_protocol::api::messages::metadata_request::MetadataRequestTopic;
+use tidemill_protocol::api::messages::{FetchRequest, MetadataRequest};
+use tidemill_protocol::api::{Envelope, Request, encode_request};
+use tidemill_protocol::frame;
+use xtask::kafka::name;
 
 use crate::{broker, consume, produce, values};
 
@@ -73,6 +81,34 @@ fn whoever_reads_no_more_is_no_mistake() {
         let ended = child.wait_with_output().unwrap();
         assert_eq!((ended.status.code(), text(&ended.stderr)), (Some(0), ""), "{arguments:?}");
     }
+}
+
+#[test]
+fn a_client_that_only_asks_is_not_read_for_ever() {
+    let (_folder, broker) = broker(&["listen.tcp=127.0.0.1:0"]);
+    broker.run(&["topic", "create", "empty"]).unwrap();
+    broker.run(&["topic", "create", "orders"]).unwrap();
+    let framed = |version: i16, request: Request| {
+        let key = request.spoken().key;
+        let envelope = Envelope { key, version, correlation_id: 7, client_id: None };
+        frame::encode(vec![encode_request(&envelope, &request).unwrap()]).concat()
+    };
+    // It waits for a record that does not come, and a megabyte after the other for its answer.
+    let partition = FetchPartition::default().with_partition_max_bytes(1 << 20);
+    let topic = FetchTopic::default().with_topic(name("empty")).with_partitions(vec![partition]);
+    let waits = FetchRequest::default().with_max_wait_ms(30_000).with_min_bytes(1).with_max_bytes(1 << 20);
+    let waits = Request::Fetch(waits.with_topics(vec![topic]));
+    let topic = MetadataRequestTopic::default().with_name(Some(name(&"n".repeat(30_000))));
+    let large = Request::Metadata(MetadataRequest::default().with_topics(Some(vec![topic; 35])));
+    let large = framed(9, large);
+
+    let mut stream = TcpStream::connect(broker.address("tcp").unwrap()).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+    stream.write_all(&framed(12, waits)).unwrap();
+    let taken = (0..200).take_while(|_| stream.write_all(&large).is_ok()).count();
+    assert!(taken < 120, "{taken} of 200");
+    produce(&broker, &["orders"], "one\ntwo\n");
+    assert_eq!(values(&consume(&broker, "orders")), ["one", "two"]);
 }
 
 #[test]

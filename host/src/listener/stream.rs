@@ -1,8 +1,9 @@
 //! One stream of frames, from a QUIC connection or a whole TCP connection: requests in, answers out, in order.
 //!
-//! Requests are begun in the order in which they come; up to [`limits::STREAM_REQUESTS_MAX`] of them are under way.
-//! When that many are, or when there is no room for their batches, nothing more is read, and the client's own flow
-//! control does the rest. A client that does not take its answers has its stream ended.
+//! Requests are begun in the order in which they come; up to [`limits::STREAM_REQUESTS_MAX`] of them are under way, of
+//! [`limits::STREAM_PENDING_BYTES_MAX`] bytes together. When that many are, or when there is no room for their batches,
+//! nothing more is read, and the client's own flow control does the rest. A client that does not take its answers has its
+//! stream ended.
 
 use std::io;
 use std::sync::Arc;
@@ -12,12 +13,15 @@ use tidemill_core::limits;
 use tidemill_core::seams::{Clock, Spawner};
 use tidemill_protocol::frame::{self, FrameDecoder};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::requests::{Answer, Begun, Requests, Session};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
+
+/// An answer to come, and the room of its request.
+type Pending = (Answer, OwnedSemaphorePermit);
 
 /// What the streams of a listener share.
 #[derive(Clone)]
@@ -43,6 +47,7 @@ pub async fn serve(
     let (begun, pending) = mpsc::channel(limits::STREAM_REQUESTS_MAX);
     let (is_lost, lost) = watch::channel(false);
     spawner.task("answers", Box::pin(answer(pending, send, requests.world.clock.clone(), lost, open)));
+    let room = Arc::new(Semaphore::new(limits::STREAM_PENDING_BYTES_MAX));
     let mut frames = FrameDecoder::new(limits::FRAME_BYTES_MAX);
     let mut buffer = vec![0; READ_BYTES];
     loop {
@@ -75,6 +80,9 @@ pub async fn serve(
                     return;
                 }
             };
+            let bytes = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+            // The room is never closed, and larger than any frame.
+            let Ok(held) = room.clone().acquire_many_owned(bytes).await else { return };
             let answer = match requests.begin(&session, frame).await {
                 Begun::Answer(answer) => answer,
                 Begun::Silent(end) => {
@@ -86,7 +94,7 @@ pub async fn serve(
                     return;
                 }
             };
-            if begun.send(answer).await.is_err() {
+            if begun.send((answer, held)).await.is_err() {
                 return;
             }
         }
@@ -96,14 +104,14 @@ pub async fn serve(
 /// Sends answers in the order of their requests. What changes something is finished also when nobody takes its answer
 /// any more; what only reads is let go then.
 async fn answer(
-    mut pending: mpsc::Receiver<Answer>,
+    mut pending: mpsc::Receiver<Pending>,
     mut send: impl AsyncWrite + Send + Unpin,
     clock: Arc<dyn Clock>,
     mut lost: watch::Receiver<bool>,
     open: mpsc::Sender<()>,
 ) {
     let mut is_open = true;
-    while let Some(Answer { parts, only_reads }) = pending.recv().await {
+    while let Some((Answer { parts, only_reads }, _held)) = pending.recv().await {
         let parts = match only_reads {
             true if !is_open => continue,
             true => tokio::select! {
@@ -214,19 +222,23 @@ mod tests {
         Answer { parts: Box::pin(parts), only_reads: false }
     }
 
+    fn pending(answer: Answer) -> Pending {
+        (answer, Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap())
+    }
+
     /// Answers these, until nobody takes them; returns what would begin more.
     async fn answered(
         answers: impl IntoIterator<Item = Answer>,
         send: DuplexStream,
         is_over: bool,
         lost: watch::Receiver<bool>,
-    ) -> mpsc::Sender<Answer> {
-        let (begun, pending) = mpsc::channel(limits::STREAM_REQUESTS_MAX);
+    ) -> mpsc::Sender<Pending> {
+        let (begun, to_send) = mpsc::channel(limits::STREAM_REQUESTS_MAX);
         for one in answers {
-            assert!(begun.try_send(one).is_ok());
+            assert!(begun.try_send(pending(one)).is_ok());
         }
         let (open, _all_sent) = mpsc::channel(1);
-        answer(pending, send, Arc::new(Fixed { is_over }), lost, open).await;
+        answer(to_send, send, Arc::new(Fixed { is_over }), lost, open).await;
         begun
     }
 
@@ -259,13 +271,13 @@ mod tests {
         let (send, mut receive) = duplex(1 << 20);
         let (is_lost, lost) = watch::channel(false);
         drop(is_lost);
-        let (begun, pending) = mpsc::channel(2);
+        let (begun, to_send) = mpsc::channel(2);
         for bytes in [1_000, 100_000] {
-            assert!(begun.try_send(read(bytes)).is_ok());
+            assert!(begun.try_send(pending(read(bytes))).is_ok());
         }
         drop(begun);
         let (open, _all_sent) = mpsc::channel(1);
-        answer(pending, send, Arc::new(Fixed { is_over: false }), lost, open).await;
+        answer(to_send, send, Arc::new(Fixed { is_over: false }), lost, open).await;
         let mut taken = Vec::new();
         receive.read_to_end(&mut taken).await.unwrap();
         assert_eq!(taken.len(), 4 + 1_000 + 4 + 100_000);
