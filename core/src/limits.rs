@@ -88,8 +88,8 @@ pub const ADMIN_DROPPED_BYTES_MAX: usize = 4 * MIB;
 /// A client that has sent part of a frame and is silent for so long gets its stream ended.
 pub const FRAME_SILENCE_MAX: Duration = Duration::from_secs(10);
 /// A client that takes nothing of an answer for so long gets its stream ended. One that works on what it was given
-/// before may well read nothing meanwhile, so it is as long as a fetch may wait.
-pub const ANSWER_SILENCE_MAX: Duration = FETCH_WAIT_MAX;
+/// before may well read nothing meanwhile: Kafka's consumers by default for no longer (`max.poll.interval.ms`).
+pub const ANSWER_SILENCE_MAX: Duration = Duration::from_secs(300);
 
 // ---- topics ------------------------------------------------------------------------------------
 
