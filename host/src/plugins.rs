@@ -406,6 +406,7 @@ impl Plugins {
                 if let Err(fault) = self.count_lag(&deployment) {
                     tracing::warn!(plugin = deployment.name, %fault, "its lag is not known");
                 }
+                tokio::task::yield_now().await;
             }
         }
     }

@@ -64,6 +64,8 @@ async fn expire(
             shard.trim(&[trim]).await?;
             tracing::info!(topic = topic.name, partition, log_start = before.0, "expired");
         }
+        // To look may take a read of the disk.
+        tokio::task::yield_now().await;
     }
     Ok(())
 }
@@ -86,7 +88,8 @@ fn first_kept(shard: &Shard, at: TopicPartition, since: Timestamp) -> Result<Opt
         if appended < since {
             low = header.next_offset();
         } else {
-            high = header.base_offset.max(low);
+            // The batch found may lie behind a hole.
+            high = header.base_offset.min(middle).max(low);
         }
     }
     Ok((low > row.log_start).then_some(low))

@@ -170,10 +170,19 @@ impl Place {
         self.disk.sync_directory(&self.files()).map_err(at(&self.files()))
     }
 
-    /// Puts a manifest there: from now on the backup exists.
+    /// Puts a manifest there: from now on the backup exists. One that could not be read again is refused.
     pub(super) fn put(&self, manifest: &Manifest) -> Result<(), BackupError> {
         let path = self.manifest_of(&manifest.name);
-        files::replace(&*self.disk, &path, &manifest.encode()).map_err(at(&path))
+        let bytes = manifest.encode();
+        let most = limits::BACKUP_MANIFEST_BYTES_MAX;
+        if bytes.len() > most {
+            let (files, length) = (manifest.files.len(), bytes.len());
+            return Err(BackupError::Refused(format!(
+                "the list of its {files} files has {length} bytes, and at most {most} are possible; larger segments \
+                 (storage.segment-bytes) are fewer files"
+            )));
+        }
+        files::replace(&*self.disk, &path, &bytes).map_err(at(&path))
     }
 
     /// Deletes a backup, and the files that no other one has. One whose manifest is damaged goes, too.

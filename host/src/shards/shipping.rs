@@ -57,7 +57,7 @@ pub async fn run(
         if term.replace(leader.term()) != Some(leader.term()) {
             told.clear();
         }
-        let round = match next(&source, target.id, &told) {
+        let (round, is_all) = match next(&source, target.id, &told) {
             Ok(round) => round,
             Err(fault) => {
                 tracing::error!(from = source.id.0, to = target.id.0, %fault, "what is to be shipped cannot be read");
@@ -66,7 +66,11 @@ pub async fn run(
             }
         };
         if round.is_empty() {
-            wake.notified().await;
+            match is_all {
+                true => wake.notified().await,
+                // What lies behind all that was told is seen once some of it is gone, and nobody says when.
+                false => world.clock.sleep(PAUSE).await,
+            }
             continue;
         }
         reserve.room().await;
@@ -84,15 +88,23 @@ struct Pending {
     shipments: Vec<Shipment>,
 }
 
-/// What is pending for a shard, in the order of each task's steps.
-fn next(source: &Shard, to: ShardId, told: &BTreeMap<TaskId, StepNumber>) -> Result<Vec<Pending>, Fault> {
+/// What is pending for a shard, in the order of each task's steps; and whether it was looked at to the end, if it is
+/// nothing.
+fn next(
+    source: &Shard,
+    to: ShardId,
+    told: &BTreeMap<TaskId, StepNumber>,
+) -> Result<(Vec<Pending>, bool), Fault> {
     let start = Key::pending_prefix(to);
     let end = end_of_prefix(&start);
     let tables = source.group.tables();
     let mut round: Vec<Pending> = Vec::new();
     let (mut bytes, mut batches) = (0, 0);
     // What was told is still in the tables for a moment; look past it.
-    for (key, value) in tables.scan(&start, end.as_deref(), ROUND_STEPS_MAX + told.len() * ROUND_STEPS_MAX)? {
+    let most = ROUND_STEPS_MAX + told.len() * ROUND_STEPS_MAX;
+    let rows = tables.scan(&start, end.as_deref(), most)?;
+    let is_all = rows.len() < most;
+    for (key, value) in rows {
         let Key::Pending(_, task, step) = Key::decode(&key)? else { continue };
         if told.get(&task).is_some_and(|told| step <= *told) {
             continue;
@@ -108,7 +120,7 @@ fn next(source: &Shard, to: ShardId, told: &BTreeMap<TaskId, StepNumber>) -> Res
             break;
         }
     }
-    Ok(round)
+    Ok((round, is_all))
 }
 
 /// The batches for a shard in the entry of a step.
