@@ -16,7 +16,7 @@ pub enum Format {
     Json,
 }
 
-/// Prints a line. Where nobody reads any more, or nothing can be written, the command ends.
+/// Prints a line for people. Where nobody reads any more, or nothing can be written, the command ends.
 pub fn line(words: Arguments<'_>) {
     if let Err(error) = writeln!(io::stdout().lock(), "{words}") {
         let failure = Failure::from(error);

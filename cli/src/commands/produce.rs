@@ -156,7 +156,8 @@ impl Produce {
             record.key = match value(field)? {
                 (_, Value::Null) => return Err(anyhow!("there is no field {field}")),
                 (_, Value::String(text)) => Some(text.into()),
-                // As it is written: a number may have more digits than are kept of it.
+                // As it is written: a number may have more digits than are kept of it. Whatever else there is, the same
+                // fields make the same key.
                 (written, Value::Number(_)) => Some(written.to_owned().into()),
                 (_, other) => Some(other.to_string().into()),
             };

@@ -165,7 +165,6 @@ fn a_flood_is_bounded_and_a_line_says_how_many_were_dropped() {
     assert_eq!(last["dropped"], 999_000);
 }
 
-/// A manifest beside another plugin's component.
 /// A plugin that copies one topic to another.
 pub fn manifest(folder: &Path, name: &str, reads: &str, publishes: &str) -> PathBuf {
     let made = version_of(folder, name, "pass-through", 0, "");

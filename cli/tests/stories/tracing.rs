@@ -11,7 +11,6 @@ use crate::{broker, consume, produce};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Deploys a built component under a name, from one topic to another.
 /// Deploys a component under a name, between two topics.
 pub fn deploy(broker: &Broker, folder: &Path, (name, component): (&str, &str), (from, to): (&str, &str)) {
     let manifest: PathBuf = folder.join(format!("{name}.toml"));

@@ -108,7 +108,9 @@ pub fn decide(
             return Ok(Ok(Decision::Unchanged(Box::new(known.clone()))));
         }
     }
-    if let Some(refused) = cycles::refused(view, tenant, manifest)? {
+    // What stands may stay, also by rules that came after it.
+    let stands = known.as_ref().is_some_and(|known| request.is_version_of(known));
+    if !stands && let Some(refused) = cycles::refused(view, tenant, manifest)? {
         return Ok(Err(refused));
     }
     if let Some(known) = &known {
@@ -119,7 +121,7 @@ pub fn decide(
             return Ok(Err(unreadable));
         }
     }
-    if let Some(refused) = own_topics::refused(view, &manifest.name, &writes)? {
+    if !stands && let Some(refused) = own_topics::refused(view, &manifest.name, &writes)? {
         return Ok(Err(refused));
     }
     let own = match own_topics::plan(view, request, &reads[0])? {

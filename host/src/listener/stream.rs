@@ -86,7 +86,11 @@ pub async fn serve(
             let answer = match requests.begin(&session, frame).await {
                 Begun::Answer(answer) => answer,
                 Begun::Silent(end) => {
-                    spawner.task("request without an answer", end);
+                    let end = async move {
+                        end.await;
+                        drop(held);
+                    };
+                    spawner.task("request without an answer", Box::pin(end));
                     continue;
                 }
                 Begun::End(error) => {

@@ -132,6 +132,7 @@ impl Pump {
             match self.turn(plugin.clone(), files.clone()).await {
                 // Nothing else is at work in its place: what it had read ahead is void, and it reads again.
                 Err(End::MovedOn) if self.leads() && self.row().is_ok() => {
+                    tracing::debug!(plugin = self.spec.name, task = %self.task, "reads again");
                     self.runner.aside(self.world.clock.sleep(RETRY_PAUSE)).await;
                 }
                 ended => break ended,

@@ -51,8 +51,9 @@ impl Reader {
         }
     }
 
-    /// Reads all that is shown now behind what it has; returns how many batches that were.
-    pub async fn read(&mut self, broker: &Broker) -> Result<usize, Broken> {
+    /// Reads all that is shown now behind what it has; returns how many batches that were, and whether every partition
+    /// answered.
+    pub async fn read(&mut self, broker: &Broker) -> Result<(usize, bool), Broken> {
         let topics = catalog::topics(&broker.catalog.view())?.into_iter().map(|topic| {
             let partitions = (0..topic.partitions as i32).map(|partition| {
                 let next = self.shown.get(&(topic.name.clone(), partition)).map_or(0, |shown| shown.next);
@@ -67,7 +68,7 @@ impl Reader {
         let request = FetchRequest::default().with_max_bytes(i32::MAX).with_topics(topics.collect());
         let answer = ask(broker, FETCH_VERSION, Request::Fetch(request)).await.await;
         let Response::Fetch(answer) = answer else { return Err(Broken::Refused(format!("{answer:?}"))) };
-        let mut count = 0;
+        let (mut count, mut is_whole) = (0, true);
         for topic in answer.responses {
             for partition in topic.partitions {
                 let place = (topic.topic.to_string(), partition.partition_index);
@@ -78,7 +79,10 @@ impl Reader {
                         let end = partition.high_watermark;
                         return Err(Broken::Vanished(format!("{name}/{number} ends at {end} again")));
                     }
-                    code if is_passing(code.0) => continue,
+                    code if is_passing(code.0) => {
+                        is_whole = false;
+                        continue;
+                    }
                     code => return Err(Broken::Refused(format!("a fetch of {place:?}: {code}"))),
                 }
                 let shown = self.shown.entry(place).or_default();
@@ -90,13 +94,20 @@ impl Reader {
                 }
             }
         }
-        Ok(count)
+        Ok((count, is_whole))
     }
 
     /// Whether all that it was ever shown is there as it was.
-    pub async fn finds_all(&self, broker: &Broker) -> Result<(), Broken> {
+    pub async fn finds_all(&self, broker: &Broker, life: &Life) -> Result<(), Broken> {
         let mut again = Reader::default();
-        while again.read(broker).await? > 0 {}
+        loop {
+            match again.read(broker).await? {
+                (0, true) => break,
+                // The power is about to be off.
+                (0, false) => life.pause(Duration::from_millis(1)).await,
+                _ => {}
+            }
+        }
         for (place, shown) in &self.shown {
             for (offset, batch) in &shown.batches {
                 let there = again.shown.get(place).and_then(|shown| shown.batches.get(offset));

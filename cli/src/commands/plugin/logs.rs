@@ -93,12 +93,14 @@ impl Logs {
         }
         keep_last(&mut found, most);
         print(found, format)?;
-        while self.follow {
+        if !self.follow {
+            client.close().await;
+            return Ok(());
+        }
+        loop {
             let batch = consumer.next_batch().await.map_err(|error| anyhow!(error))?;
             print(self.wanted(&batch), format)?;
         }
-        client.close().await;
-        Ok(())
     }
 
     fn since(&self) -> anyhow::Result<Since> {

@@ -78,7 +78,7 @@ impl Test {
         let expect = self.expect.or_else(|| (self.bless || beside.is_file()).then_some(beside));
         let lines = lines::read(&input, &plugin.manifest)?;
         // Read before anything runs: a mistake in it is found at once.
-        let expected = match &expect {
+        let expected: Option<Vec<Value>> = match &expect {
             Some(path) if !self.bless => Some(objects(path)?.into_iter().map(|(_, object)| object).collect()),
             _ => None,
         };
