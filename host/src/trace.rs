@@ -211,25 +211,36 @@ impl<V: View> Tracer<'_, V> {
     }
 
     /// At most so many children of a record, in the order in which they were taken in; and whether there may be more.
+    /// Which ones are left out then is not by time.
     fn children(&mut self, of: Position, wanted: usize) -> Result<(Vec<(Position, Traced)>, bool), Fault> {
         let mut found = Vec::new();
+        let is_cut = self.find_children(of, wanted, &mut found)?;
+        found.sort_by_key(|(_, traced)| traced.append_time_ms);
+        Ok((found, is_cut))
+    }
+
+    /// Adds children, shard by shard; whether there may be more than are wanted.
+    fn find_children(
+        &mut self,
+        of: Position,
+        wanted: usize,
+        found: &mut Vec<(Position, Traced)>,
+    ) -> Result<bool, Fault> {
         for shard in self.shards {
-            let log = shard.group.log();
-            for index in log.descendants(of, shard.upto())? {
+            for index in shard.group.log().descendants(of, shard.upto())? {
                 if self.entries_left == 0 {
-                    return Ok((found, true));
+                    return Ok(true);
                 }
                 self.entries_left -= 1;
-                for (child, traced) in self.children_in(shard, index, of)? {
+                for child in self.children_in(shard, index, of)? {
                     if found.len() == wanted {
-                        return Ok((found, true));
+                        return Ok(true);
                     }
-                    found.push((child, traced));
+                    found.push(child);
                 }
             }
         }
-        found.sort_by_key(|(_, traced)| traced.append_time_ms);
-        Ok((found, false))
+        Ok(false)
     }
 
     /// Those in an entry.

@@ -61,6 +61,22 @@ pub async fn hold(broker: &Broker, kept: &Kept) -> Result<(), Broken> {
         {
             return Err(Broken::Violated(format!("the trace of {:?} is {found:#?}", named(asked))));
         }
+        if found.records.len() > found.asked + 1 {
+            cut(broker, *asked, found.records.len() - 1).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Traces a record that has a descendant more than may be shown: what is shown of them is in its order.
+async fn cut(broker: &Broker, asked: Position, records: usize) -> Result<(), Broken> {
+    let found = trace(&broker.catalog.view(), &broker.shards, asked, Bounds { records, ..ALL }).await?;
+    let found = found.ok_or_else(|| Broken::Lost(format!("{asked:?}")))?;
+    let is_in_order =
+        |one: &Traced, two: &Traced| one.parent != two.parent || one.append_time_ms <= two.append_time_ms;
+    let are_in_order = found.records.windows(2).all(|two| is_in_order(&two[0], &two[1]));
+    if found.is_complete || found.records.len() != records || !are_in_order {
+        return Err(Broken::Violated(format!("the trace of {asked:?}, cut to {records}, is {found:#?}")));
     }
     Ok(())
 }
