@@ -227,7 +227,9 @@ impl<V: View> Tracer<'_, V> {
         found: &mut Vec<(Position, Traced)>,
     ) -> Result<bool, Fault> {
         for shard in self.shards {
-            for index in shard.group.log().descendants(of, shard.upto())? {
+            // One more than may be read, so that it is seen that there are more.
+            let most = self.entries_left.saturating_add(1);
+            for index in shard.group.log().descendants(of, shard.upto(), most)? {
                 if self.entries_left == 0 {
                     return Ok(true);
                 }

@@ -16,7 +16,7 @@
 //!
 //! A row that has rotten is found by its checksum; one that a rotten page hides is not: what descends there is not shown.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use redb::{ReadOnlyTable, TableDefinition};
@@ -165,19 +165,48 @@ pub(super) fn reaches(rows: &[Descent]) -> Vec<Reach> {
     reaches
 }
 
-/// Adds the entries of a table that may descend from a record.
+/// Entries that may descend from a record, as they are found.
+pub(super) struct Found {
+    pub(super) entries: BTreeSet<LogIndex>,
+    of: Position,
+    /// Only those below it are looked for.
+    upto: LogIndex,
+    /// No more than so many are.
+    most: usize,
+}
+
+impl Found {
+    /// None yet, of a record; at most so many of those below `upto` are wanted.
+    pub(super) fn none(of: Position, upto: LogIndex, most: usize) -> Found {
+        Found { entries: BTreeSet::new(), of, upto, most }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() >= self.most
+    }
+
+    fn take(&mut self, row: &Descent) {
+        if row.holds(self.of.offset) && row.key.index < self.upto && !self.is_full() {
+            self.entries.insert(row.key.index);
+        }
+    }
+}
+
+/// Adds the entries of a table, until there are enough.
 pub(super) fn find(
     table: &ReadOnlyTable<&'static [u8], &'static [u8]>,
-    of: Position,
-    found: &mut impl Extend<LogIndex>,
+    found: &mut Found,
 ) -> Result<(), Problem> {
     for class in 0..=CLASS_MAX {
-        let (from, to) = Key::range(of, class);
+        let (from, to) = Key::range(found.of, class);
         for row in table.range::<&[u8]>(&from.encode()[..]..=&to.encode()[..])? {
+            if found.is_full() {
+                return Ok(());
+            }
             let (key, value) = row?;
             let descent = Descent::decode(key.value(), value.value())
                 .map_err(|malformed| Fault::damaged("a row of the index of descent", malformed))?;
-            found.extend(descent.holds(of.offset).then_some(descent.key.index));
+            found.take(&descent);
         }
     }
     Ok(())
@@ -259,16 +288,17 @@ impl Descents {
         }
     }
 
-    /// Adds the entries that may descend from a record.
-    pub(super) fn find(&self, of: Position, found: &mut impl Extend<LogIndex>) {
+    /// Adds the entries of these, until there are enough.
+    pub(super) fn find(&self, found: &mut Found) {
         for block in &self.blocks {
             for class in 0..=CLASS_MAX {
-                let (from, to) = Key::range(of, class);
-                let rows = block
-                    .lengths
-                    .range(from..=to)
-                    .map(|(key, length)| Descent { key: *key, length: *length });
-                found.extend(rows.filter(|row| row.holds(of.offset)).map(|row| row.key.index));
+                let (from, to) = Key::range(found.of, class);
+                for (key, length) in block.lengths.range(from..=to) {
+                    if found.is_full() {
+                        return;
+                    }
+                    found.take(&Descent { key: *key, length: *length });
+                }
             }
         }
     }

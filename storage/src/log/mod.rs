@@ -424,12 +424,13 @@ impl GroupLog {
     }
 
     /// The entries below `upto` that may hold records which descend from one, in order: all that do (of partitions of
-    /// this group, as far as they are not given back), and few that do not.
+    /// this group, as far as they are not given back), and few that do not. No more than `most` of them are looked for;
+    /// which ones that are, if there are more, is not said.
     ///
     /// # Errors
     /// A [`Fault`] of the disk, or one that names a damaged index.
-    pub fn descendants(&self, of: Position, upto: LogIndex) -> Result<Vec<LogIndex>, Fault> {
-        self.shared().descendants(of, upto)
+    pub fn descendants(&self, of: Position, upto: LogIndex, most: usize) -> Result<Vec<LogIndex>, Fault> {
+        self.shared().descendants(of, upto, most)
     }
 
     /// The first batch of a partition in entries below `upto` whose latest timestamp is not below `timestamp_ms`

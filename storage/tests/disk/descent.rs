@@ -18,6 +18,9 @@ use super::history::small_segments;
 use super::model::partitions;
 use super::world::{Life, Lots, append, at, batch, entry, id, placed};
 
+/// As many entries as there are.
+const ALL: usize = usize::MAX;
+
 /// A batch at a place, derived from these records, one for each of its own.
 pub fn derived(at: TopicPartition, batch: Bytes, parents: Vec<Position>) -> PlacedBatch {
     let by = Derivation {
@@ -73,7 +76,7 @@ pub fn found_children(
     upto: LogIndex,
 ) -> Result<BTreeSet<(LogIndex, Position)>, Fault> {
     let mut found = BTreeSet::new();
-    for index in log.descendants(of, upto)? {
+    for index in log.descendants(of, upto, ALL)? {
         for logged in log.entries(index.0..index.0 + 1, usize::MAX)? {
             let Payload::Entry(inner) = &logged.payload else { panic!("{index:?} descends from nothing") };
             for placed in inner.resident() {
@@ -142,12 +145,16 @@ fn it_leads_to_the_step_of_a_record_and_nowhere_else() {
     let look = |log: &GroupLog| {
         let of = |offset| Position { at: at(1, 0), offset: Offset(offset) };
         for (offset, index) in [(0, 0), (1, 1), (7, 1), (8, 2), (307, 2), (308, 3), (first - 1, 399)] {
-            assert_eq!(log.descendants(of(offset), LogIndex(400)), Ok(vec![LogIndex(index)]), "{offset}");
+            assert_eq!(
+                log.descendants(of(offset), LogIndex(400), ALL),
+                Ok(vec![LogIndex(index)]),
+                "{offset}"
+            );
         }
-        assert_eq!(log.descendants(of(first), LogIndex(400)), Ok(vec![]));
-        assert_eq!(log.descendants(of(first - 1), LogIndex(399)), Ok(vec![]), "it is not committed");
+        assert_eq!(log.descendants(of(first), LogIndex(400), ALL), Ok(vec![]));
+        assert_eq!(log.descendants(of(first - 1), LogIndex(399), ALL), Ok(vec![]), "it is not committed");
         let elsewhere = Position { at: at(2, 0), offset: Offset(7) };
-        assert_eq!(log.descendants(elsewhere, LogIndex(400)), Ok(vec![]));
+        assert_eq!(log.descendants(elsewhere, LogIndex(400), ALL), Ok(vec![]));
         check_descent(log, &entries, LogIndex(400));
     };
     look(&log);
@@ -203,5 +210,33 @@ fn a_segment_that_is_written_anew_leads_to_what_is_left() {
     let reclaimed = life.run(log.reclaim(LogIndex(40), |_| Ok(None))).unwrap();
     assert!(reclaimed.unlinked > 2, "{reclaimed:?}");
     let of = Position { at: at(1, 0), offset: Offset(0) };
-    assert_eq!(log.descendants(of, LogIndex(40)), Ok(vec![]));
+    assert_eq!(log.descendants(of, LogIndex(40), ALL), Ok(vec![]));
+}
+
+#[test]
+fn no_more_is_looked_for_than_is_wanted() {
+    let disk = SimDisk::new();
+    let life = Life::on(&disk, 1);
+    let (log, _) = life.open(&small_segments()).unwrap();
+    let of = Position { at: at(1, 0), offset: Offset(7) };
+    // All of them descend from one record: some are sealed, some are not, and the last ones are not committed.
+    for index in 0..600 {
+        let entry = entry(id(1, index), vec![derived(at(2, 0), batch(Offset(index), 1, 500, 0), vec![of])]);
+        life.run(append(&log, vec![entry])).unwrap();
+        if index == 400 {
+            log.set_committed(log.last_id().unwrap());
+            life.run(log.roll(0)).unwrap();
+        }
+    }
+    life.settle();
+    let found = |upto, most| log.descendants(of, LogIndex(upto), most).unwrap();
+    let all: Vec<_> = (0..500).map(LogIndex).collect();
+    assert_eq!(found(500, ALL), all);
+    for most in [0, 1, 20, 300, 499, 500, 501] {
+        let some = found(500, most);
+        assert_eq!(some.len(), most.min(500));
+        assert!(some.is_sorted() && some.iter().all(|index| all.contains(index)), "{most}: {some:?}");
+    }
+    // What is not committed takes nobody's place.
+    assert_eq!(found(30, 30), all[..30]);
 }
