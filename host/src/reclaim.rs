@@ -6,7 +6,8 @@
 //! checkpoint: nothing is given back that a start would have to apply again.
 //!
 //! One thread for all shards, because it waits for the disk. It looks when records were deleted, and every so often:
-//! what was in a segment that was not sealed then is found the next time.
+//! what was in a segment that was not sealed then is found the next time. The segment that a shard writes ends early
+//! for what was deleted in it, and for nothing else: most deletions are of what was sealed long ago.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -64,11 +65,11 @@ enum Outcome {
 
 async fn reclaim(shard: &Shard, shards: u16, was_deleted: bool, metrics: &Metrics) -> Result<Outcome, Fault> {
     let log = shard.group.log();
+    let log_start = |at| Ok(shard.partition(at)?.map(|row| row.log_start));
     if was_deleted {
-        log.roll(ROLL_BYTES).await?;
+        log.roll_dead(ROLL_BYTES, log_start).await?;
     }
     let below = needed_from(shard, shards)?;
-    let log_start = |at| Ok(shard.partition(at)?.map(|row| row.log_start));
     if !log.may_reclaim(below, log_start)? {
         return Ok(Outcome::Done);
     }

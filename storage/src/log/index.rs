@@ -106,6 +106,12 @@ impl Index {
         self.partitions.get(&at)?.front().copied()
     }
 
+    /// Where the first batch of each partition ends: nothing of it is dead here while its log start is below that.
+    pub(super) fn first_ends(&self) -> Vec<(TopicPartition, Offset)> {
+        let first = |(at, batches): (&TopicPartition, &VecDeque<Placed>)| Some((*at, batches.front()?.end));
+        self.partitions.iter().filter_map(first).collect()
+    }
+
     /// The lowest entry from `from` on that holds a batch of `at`.
     pub(super) fn next_with(&self, at: TopicPartition, from: LogIndex) -> Option<LogIndex> {
         let batches = self.partitions.get(&at)?;

@@ -175,6 +175,24 @@ fn bytes_and_dead(
 }
 
 impl GroupLog {
+    /// As [`GroupLog::roll`], if something is dead that is not sealed: lies below the log start of its partition
+    /// (`None`: there is no such partition any more). A segment that ended for anything else would only be small.
+    ///
+    /// # Errors
+    /// A [`Fault`] that ended the log, or of `log_start`.
+    pub async fn roll_dead(
+        &self,
+        at_least: u64,
+        log_start: impl Fn(TopicPartition) -> Result<Option<Offset>, Fault> + Send + Sync,
+    ) -> Result<(), Fault> {
+        let ends = self.memory().line.index.first_ends();
+        let mut is_any_dead = false;
+        for (at, end) in ends {
+            is_any_dead |= log_start(at)?.is_none_or(|start| end <= start);
+        }
+        if is_any_dead { self.roll(at_least).await } else { Ok(()) }
+    }
+
     /// Whether [`GroupLog::reclaim`] might find anything, if all of the log were purged.
     ///
     /// # Errors

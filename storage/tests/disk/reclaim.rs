@@ -270,3 +270,55 @@ fn a_time_that_went_with_a_segment_is_not_found_in_what_is_not_sealed() {
     assert_eq!(reclaim(&life, &log, &given).unwrap().unlinked, 1);
     assert_eq!([500, 800, 950].map(found), [Some(1), Some(2), None]);
 }
+
+#[test]
+fn the_segment_that_is_written_ends_early_only_for_what_died_in_it() {
+    let disk = SimDisk::new();
+    let life = Life::on(&disk, 1);
+    let (log, _) = life.open(&small_segments()).unwrap();
+    // One partition lies in a sealed segment, another in the one that is written.
+    life.run(append(&log, vec![plain(1, 0, 15_000)])).unwrap();
+    life.run(log.roll(0)).unwrap();
+    for index in 1..3 {
+        let batch = batch(Offset(index - 1), 1, 15_000, 0);
+        life.run(append(&log, vec![entry(id(1, index), vec![placed(at(1, 1), batch)])])).unwrap();
+    }
+    log.set_committed(log.last_id().unwrap());
+    life.settle();
+    let mut next = 3;
+    let mut segments_after = |at_least, given: &Given| {
+        life.run(log.roll_dead(at_least, |at| Ok(given.log_start(at)))).unwrap();
+        life.run(append(&log, vec![entry(id(1, next), Vec::new())])).unwrap();
+        next += 1;
+        disk.files().iter().filter(|(path, _)| path.to_string_lossy().contains("segment-")).count()
+    };
+    let sealed_gone = Given { deleted: [at(1, 0)].into(), ..Given::default() };
+    assert_eq!(segments_after(0, &sealed_gone), 2);
+    let some_dead = Given { starts: [(at(1, 1), Offset(1))].into(), ..sealed_gone };
+    assert_eq!(segments_after(1 << 20, &some_dead), 2, "it is too small");
+    assert_eq!(segments_after(0, &some_dead), 3);
+    log.set_committed(log.last_id().unwrap());
+    life.settle();
+    assert_eq!(segments_after(0, &some_dead), 3, "what died in it is sealed");
+    let all_gone = Given { deleted: [at(1, 1)].into(), ..Given::default() };
+    assert_eq!(segments_after(0, &all_gone), 3);
+}
+
+#[test]
+fn the_segment_that_is_written_ends_for_a_partition_that_is_gone() {
+    let disk = SimDisk::new();
+    let life = Life::on(&disk, 1);
+    let (log, _) = life.open(&small_segments()).unwrap();
+    life.run(append(&log, vec![plain(1, 0, 15_000)])).unwrap();
+    log.set_committed(log.last_id().unwrap());
+    life.run(log.roll_dead(0, |_| Ok(Some(Offset(0))))).unwrap();
+    life.run(append(&log, vec![entry(id(1, 1), Vec::new())])).unwrap();
+    life.run(log.roll_dead(0, |_| Ok(None))).unwrap();
+    life.run(append(&log, vec![entry(id(1, 2), Vec::new())])).unwrap();
+    log.set_committed(log.last_id().unwrap());
+    life.settle();
+    life.run(log.purge(log.last_id().unwrap())).unwrap();
+    let given = Given { below: 3, deleted: [at(1, 0)].into(), ..Given::default() };
+    assert_eq!(reclaim(&life, &log, &given).unwrap().unlinked, 1);
+    assert_eq!(log.first_index(), Some(LogIndex(2)));
+}
