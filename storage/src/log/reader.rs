@@ -415,22 +415,13 @@ impl Shared {
 
     /// See `GroupLog::newest`.
     pub(super) fn newest(&self, at: TopicPartition, bytes: u64) -> Result<Option<Offset>, Fault> {
-        let (mut held, line) = {
+        // Memory first, and where it begins: what is sealed after this look is listed, and counted here.
+        let (held, from, line) = {
             let memory = self.memory();
-            (memory.line.index.bytes(at), memory.line.number)
+            let index = &memory.line.index;
+            (index.bytes(at), index.first(at).map(|first| first.base), memory.line.number)
         };
-        let mut found = None;
-        self.directory_spans(line, at, |spans| {
-            spans.backwards(|span| {
-                if held >= bytes {
-                    found = Some(span.end);
-                    return false;
-                }
-                held += span.bytes;
-                !span.is_gone()
-            })
-        })?;
-        Ok(found)
+        self.directory_spans(line, at, |spans| spans.newest(bytes, held, from))
     }
 
     /// Where the batch lies that holds `offset`, or the next one.

@@ -228,16 +228,32 @@ impl Spans<'_> {
         Ok(Some(found))
     }
 
-    /// The newest spans, from the last back, for as long as `goes_on` says.
-    pub(super) fn backwards(&self, mut goes_on: impl FnMut(&Span) -> bool) -> Result<(), Problem> {
+    /// Where the newest batches begin that take at least so many bytes: those from `from` on, which take `held` and are
+    /// counted already, whether they are in here yet or not, and whole spans before them. `None` when nothing is before
+    /// those.
+    pub(super) fn newest(
+        &self,
+        bytes: u64,
+        held: u64,
+        from: Option<Offset>,
+    ) -> Result<Option<Offset>, Problem> {
+        let mut held = held;
         let (low, high) = (self.key(Offset(0)), self.key(Offset(u64::MAX)));
         for row in self.table.range::<&[u8]>(&low[..]..=&high[..])?.rev() {
             let (key, value) = row?;
-            if !goes_on(&self.read(key.value(), value.value())?) {
+            let span = self.read(key.value(), value.value())?;
+            if from.is_some_and(|from| span.base >= from) {
+                continue;
+            }
+            if held >= bytes {
+                return Ok(Some(span.end));
+            }
+            if span.is_gone() {
                 break;
             }
+            held += span.bytes;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The first span for which `is_it` holds, found by looking at each.
@@ -336,6 +352,27 @@ mod tests {
             let (at, base) = (partition(2), Some(Offset(100)));
             look(&Spans { table: &table, prefix: b"x", at, base, gone: None, is_hole: &|_, _| false })
         })
+    }
+
+    #[test]
+    fn the_newest_bytes_are_the_same_while_a_span_moves_in_here_from_memory() {
+        let spans = tiled(&[5, 7, 11, 13]);
+        let moving = spans[3];
+        let (before, moved) = (file_of(&spans[..3]), file_of(&spans));
+        for bytes in 0..40 {
+            let newest =
+                |file: &DatabaseFile, held, from| look(file, |spans| spans.newest(bytes, held, from));
+            let expected = match bytes {
+                0..=9 => Some(moving.base),
+                10..=18 => Some(spans[1].end),
+                19..=27 => Some(spans[0].end),
+                _ => None,
+            };
+            assert_eq!(newest(&before, moving.bytes, Some(moving.base)), Ok(expected), "{bytes}");
+            assert_eq!(newest(&moved, moving.bytes, Some(moving.base)), Ok(expected), "{bytes}");
+            let expected = if bytes == 0 { Some(moving.end) } else { expected };
+            assert_eq!(newest(&moved, 0, None), Ok(expected), "{bytes}");
+        }
     }
 
     proptest! {
