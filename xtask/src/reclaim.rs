@@ -119,6 +119,9 @@ impl Reclaim {
         for (topic, made) in client.admin().create_topics(&topics).await? {
             made.with_context(|| topic)?;
         }
+        let described = broker.json(&["topic", "describe", &name(DELETED)])?;
+        // Its shard ends the segment that it writes. Those of the others only grow.
+        let shard = broker.folder().join(format!("data/shard-{}", described["state"][0]["shard"]));
         let producer = client.producer().batch_target_bytes((self.batch_kib << 10) as usize).build().await?;
         let start = Instant::now();
         let mut sent = self.fill(&producer).await?;
@@ -153,7 +156,7 @@ impl Reclaim {
             }
             match &deleted {
                 None if start.elapsed() >= warm => {
-                    let segments = segments(&broker.folder().join("data"))?;
+                    let segments = segments(&shard)?;
                     let mut delete = broker.command();
                     delete.args(["topic", "delete", &name(DELETED), "--yes"]).stdout(Stdio::null());
                     // Load goes on meanwhile, and what it makes of latencies counts.
@@ -161,7 +164,7 @@ impl Reclaim {
                     deleting = Some(delete.spawn()?);
                 }
                 Some((at, before)) if done.is_none() && start.elapsed() >= next_look => {
-                    let now = segments(&broker.folder().join("data"))?;
+                    let now = segments(&shard)?;
                     let left: u64 = before.keys().filter_map(|path| now.get(path)).sum();
                     back = before.values().sum::<u64>().saturating_sub(left + rewritten(broker)? as u64);
                     let passed = start.elapsed() - *at;
@@ -276,17 +279,14 @@ fn rewritten(broker: &Broker) -> anyhow::Result<f64> {
     Ok(counter(&broker.metrics()?, "tidemill_rewritten_bytes_total", ""))
 }
 
-/// The segments under a folder, and what each takes of the disk.
-fn segments(data: &Path) -> anyhow::Result<BTreeMap<PathBuf, u64>> {
+/// The segments of a shard, and what each takes of the disk.
+fn segments(shard: &Path) -> anyhow::Result<BTreeMap<PathBuf, u64>> {
     let mut segments = BTreeMap::new();
-    for folder in fs::read_dir(data)? {
-        let folder = folder?.path();
-        for file in if folder.is_dir() { Some(fs::read_dir(folder)?) } else { None }.into_iter().flatten() {
-            let file = file?;
-            let Ok(about) = file.metadata() else { continue };
-            if file.file_name().to_string_lossy().starts_with("segment-") {
-                segments.insert(file.path(), about.blocks() * 512);
-            }
+    for file in fs::read_dir(shard)? {
+        let file = file?;
+        let Ok(about) = file.metadata() else { continue };
+        if file.file_name().to_string_lossy().starts_with("segment-") {
+            segments.insert(file.path(), about.blocks() * 512);
         }
     }
     Ok(segments)
