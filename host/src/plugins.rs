@@ -216,7 +216,7 @@ impl Plugins {
         decide: impl FnOnce(&dyn View, Timestamp) -> Result<Result<Decision, Rejection>, Fault>,
     ) -> Result<Deployed, DeployError> {
         let order = self.order.lock().await;
-        let topics_order = self.catalog.topics_order.lock().await;
+        let topics_order = self.catalog.topics_order.read().await;
         let (deployed, topics) = self
             .catalog
             .change(|view, now| {

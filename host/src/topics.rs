@@ -37,7 +37,7 @@ pub async fn create(
     wanted: &TopicRequest,
 ) -> Result<TopicRow, Unchanged> {
     let new = new_topic(world, wanted)?;
-    let _order = catalog.topics_order.lock().await;
+    let _order = catalog.topics_order.read().await;
     let row = catalog
         .change(|view, _| Ok(decide(view, &new)?.map(|command| (row_of(&command), Some(command)))))
         .await?;
@@ -69,7 +69,7 @@ pub async fn alter(
     if dry {
         return Ok(topics::alter(&catalog.view(), tenant, name, changes)??.0);
     }
-    let _order = catalog.topics_order.lock().await;
+    let _order = catalog.topics_order.write().await;
     let row = catalog.change(|view, _| topics::alter(view, tenant, name, changes)).await?;
     reconcile::create_partitions(catalog, shards, std::slice::from_ref(&row)).await?;
     tracing::info!(topic = name, ?changes, "altered");
@@ -86,7 +86,7 @@ pub async fn delete(
     tenant: &str,
     name: &str,
 ) -> Result<TopicRow, Unchanged> {
-    let _order = catalog.topics_order.lock().await;
+    let _order = catalog.topics_order.write().await;
     let row = catalog
         .change(|view, _| Ok(topics::delete(view, tenant, name)?.map(|(row, command)| (row, Some(command)))))
         .await?;

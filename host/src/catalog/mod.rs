@@ -20,7 +20,7 @@ use tidemill_core::seams::{Timestamp, World};
 use tidemill_core::tables::{Tables, View};
 use tidemill_protocol::ids::ProducerId;
 use tidemill_storage::group::{Group, Machine, Role};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock};
 
 use crate::shards::Refused;
 use topics::TopicCache;
@@ -31,9 +31,9 @@ const PRODUCER_IDS_BLOCK: i64 = 1_000;
 /// The catalog. It is changed by one decision at a time, each of which waits for the commit of the one before.
 #[derive(Debug)]
 pub struct Catalog {
-    /// From a decision about topics until the shards have it: they are changed one at a time, so that no shard is left with
-    /// an earlier one. Taken before any decision, and by whoever makes topics along with others.
-    pub topics_order: Mutex<()>,
+    /// Held from a decision about topics until the shards have it: shared by those who make topics, which do not meet, and
+    /// alone by who alters or deletes one, so that no shard is left with an earlier decision.
+    pub topics_order: RwLock<()>,
     group: Group,
     world: World,
     order: Mutex<()>,
@@ -97,7 +97,7 @@ impl Catalog {
     /// The catalog over its open group.
     pub fn new(group: Group, machine: &CatalogMachine, world: World) -> Catalog {
         let topics = machine.topics.clone();
-        let (topics_order, order) = (Mutex::default(), Mutex::default());
+        let (topics_order, order) = (RwLock::default(), Mutex::default());
         Catalog { topics_order, group, world, order, producer_ids: Mutex::new(0..0), topics }
     }
 
