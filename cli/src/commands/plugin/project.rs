@@ -1,9 +1,9 @@
 //! Building what lies in a folder, in whichever language it is.
 //!
 //! ```text
+//!   Cargo.toml         cargo, by the crate `tidemill-plugin-build`; also where nothing of all this lies
 //!   package.json       npm: its script `build`; `npm install` before, when there is no node_modules
 //!   requirements.txt   componentize-py on src/app.py; what the file names is installed into .venv before, when it is not there
-//!   else               cargo, by the crate `tidemill-plugin-build`
 //! ```
 
 use std::fs;
@@ -37,23 +37,15 @@ impl Project {
     /// [`Failure::Refused`] when it is Rust, and no toolchain here builds for WebAssembly.
     pub(super) fn find(folder: &Path) -> Result<Project, Failure> {
         let has = |name: &str| folder.join(name).is_file();
-        let language = if has("Cargo.toml") {
-            None
-        } else if has("package.json") {
-            Some(Language::JavaScript)
-        } else if has("requirements.txt") {
-            Some(Language::Python)
+        let language = if !has("Cargo.toml") && has("package.json") {
+            Language::JavaScript
+        } else if !has("Cargo.toml") && has("requirements.txt") {
+            Language::Python
         } else {
-            None
-        };
-        let language = match language {
-            Some(language) => language,
-            None => {
-                let toolchain =
-                    Toolchain::find(folder, &mut |doing| eprintln!("{doing}")).map_err(anyhow::Error::new)?;
-                eprintln!("building with {}", toolchain.describe());
-                Language::Rust(toolchain)
-            }
+            let toolchain =
+                Toolchain::find(folder, &mut |doing| eprintln!("{doing}")).map_err(anyhow::Error::new)?;
+            eprintln!("building with {}", toolchain.describe());
+            Language::Rust(toolchain)
         };
         Ok(Project { folder: folder.to_owned(), language })
     }
