@@ -8,8 +8,8 @@ use clap::Args;
 use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
-use tidemill_client::{Offset, Partition, RecordHeader, Start, StoredRecord};
+use serde_json::{Value, json};
+use tidemill_client::{Offset, Partition, Start, StoredRecord};
 
 use super::produce::{connect, millis};
 use crate::contexts::Contexts;
@@ -74,7 +74,7 @@ impl Consume {
             };
             let Some(batch) = batch.map_err(|error| anyhow!(error))? else { break };
             for record in batch.records.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
-                serde_json::to_writer(&mut out, &Printed::of(&batch.topic, batch.partition, record))
+                serde_json::to_writer(&mut out, &Printed::stored(&batch.topic, batch.partition, record))
                     .map_err(io::Error::from)?;
                 writeln!(out)?;
                 left -= 1;
@@ -99,29 +99,18 @@ pub struct Place<'a> {
 
 /// A record as it is printed.
 pub fn object<'a>(
-    place: &Place<'_>,
+    place: &Place<'a>,
     timestamp_ms: i64,
     key: Option<&[u8]>,
     value: Option<&[u8]>,
     headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
 ) -> Value {
-    let mut object = json!({
-        "topic": place.topic, "partition": place.partition, "offset": place.offset,
-        "timestamp": timestamp_ms, "key": readable(key), "value": readable(value),
-    });
-    let headers = headers.map(|(name, value)| {
-        let mut pair = Map::new();
-        pair.insert(name.to_owned(), text(value));
-        Value::Object(pair)
-    });
-    let headers: Vec<Value> = headers.collect();
-    if !headers.is_empty() {
-        object["headers"] = headers.into();
-    }
-    object
+    let (key, value) = (Content::Read(readable(key)), Content::Read(readable(value)));
+    serde_json::to_value(Printed::of(place, timestamp_ms, key, value, headers))
+        .expect("a record is plain data")
 }
 
-/// A record that is printed as [`object`] has it, with JSON in it as it was written.
+/// A record as it is printed: what is JSON in it as it was read, or as it was written.
 #[derive(Serialize)]
 struct Printed<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -142,19 +131,23 @@ enum Content<'a> {
 }
 
 impl<'a> Printed<'a> {
-    fn of(topic: &'a str, partition: Partition, stored: &'a StoredRecord) -> Printed<'a> {
-        let header = |header: &'a RecordHeader| {
-            BTreeMap::from([(header.name.as_str(), text(header.value.as_deref()))])
-        };
-        Printed {
-            headers: stored.headers.iter().map(header).collect(),
-            key: content(stored.key.as_deref()),
-            offset: stored.offset.0,
-            partition: partition.0,
-            timestamp: stored.timestamp_ms,
-            topic,
-            value: content(stored.value.as_deref()),
-        }
+    fn of(
+        place: &Place<'a>,
+        timestamp: i64,
+        key: Content<'a>,
+        value: Content<'a>,
+        headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+    ) -> Printed<'a> {
+        let Place { topic, partition, offset } = *place;
+        let headers = headers.map(|(name, value)| BTreeMap::from([(name, text(value))])).collect();
+        Printed { headers, key, offset, partition, timestamp, topic, value }
+    }
+
+    fn stored(topic: &'a str, partition: Partition, stored: &'a StoredRecord) -> Printed<'a> {
+        let place = Place { topic, partition: partition.0, offset: stored.offset.0 };
+        let headers = stored.headers.iter().map(|header| (header.name.as_str(), header.value.as_deref()));
+        let (key, value) = (content(stored.key.as_deref()), content(stored.value.as_deref()));
+        Printed::of(&place, stored.timestamp_ms, key, value, headers)
     }
 }
 
