@@ -318,7 +318,7 @@ impl Consumer {
             Start::Time(ms) => Some(Moment::Time(*ms)),
             Start::End | Start::Offset(_) => None,
         };
-        // Where there is no record of that time yet, the end is what it was before it was looked for one.
+        // Where there is no record of that time yet, it begins at the end that there was before one was looked for.
         let late = starts.iter().filter(|(_, start)| matches!(start, Start::Time(_)));
         let late: Vec<_> = late.map(|(place, _)| (place.clone(), Moment::End)).collect();
         let mut late = self.core.find_offsets(&late).await.into_iter();
